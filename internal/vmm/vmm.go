@@ -1,0 +1,101 @@
+// Package vmm describes a virtual machine as plain data: what the sandbox
+// asks for and what a VMM package (qemu today) turns into a process.
+//
+// It owns names and defaults of that description and must not do anything: no
+// system call, no file, no process.
+package vmm
+
+import "os"
+
+// Accelerator is what executes guest code.
+type Accelerator string
+
+// The accelerators a MachineSpec may name. Auto is resolved before a machine
+// is started and is never part of a MachineSpec.
+const (
+	Auto Accelerator = "auto"
+	KVM  Accelerator = "kvm"
+	TCG  Accelerator = "tcg"
+)
+
+// MachineSpec is everything a VMM must know to start one virtual machine.
+type MachineSpec struct {
+	// Name shows up in the VMM's process title and in its errors.
+	Name string
+	// Accelerator is KVM or TCG.
+	Accelerator Accelerator
+	// CPUs is the number of virtual CPUs at start, at least 1.
+	CPUs int
+	// MaxCPUs is how many CPUs can be plugged in later; 0 means CPUs.
+	MaxCPUs int
+	// MemoryMiB is the guest's memory in MiB.
+	MemoryMiB int
+	// SharedMemory backs guest memory with a shared memfd, which vhost-user
+	// devices (Shares) need.
+	SharedMemory bool
+	// Kernel is the path of an uncompressed ELF kernel with a PVH note, or of
+	// a bzImage.
+	Kernel string
+	// Initrd is the path of the guest initramfs.
+	Initrd string
+	// Cmdline is the kernel command line.
+	Cmdline string
+	// Disks are attached as virtio-blk devices in this order.
+	Disks []Disk
+	// NICs are attached as virtio-net devices in this order.
+	NICs []NIC
+	// Shares are attached as vhost-user-fs devices in this order.
+	Shares []Share
+}
+
+// Disk is one virtio-blk device.
+type Disk struct {
+	// Serial is what the guest finds the disk by; at most 20 bytes.
+	Serial string
+	// File is the open image or block device. The VMM inherits it, so the path
+	// need not be reachable for the VMM's user. It is not closed by the VMM
+	// package.
+	File *os.File
+	// ReadOnly says that File is open for reading only and that the guest
+	// must not write.
+	ReadOnly bool
+}
+
+// NIC is one virtio-net device with its backend.
+type NIC struct {
+	// ID names the device and its backend in the VMM.
+	ID string
+	// MAC is the address the guest sees.
+	MAC string
+	// User is set for user-mode networking.
+	User *UserNetwork
+}
+
+// UserNetwork is a network stack inside the VMM: outbound connections, and
+// inbound ones through forwards. The guest is 10.0.2.15/24, the gateway
+// 10.0.2.2, the name server 10.0.2.3.
+type UserNetwork struct {
+	// Restrict cuts off everything except forwards.
+	Restrict bool
+	// Forwards are host ports that lead into the guest.
+	Forwards []Forward
+}
+
+// Forward leads one host port into the guest.
+type Forward struct {
+	// Protocol is "tcp" or "udp".
+	Protocol string
+	// HostIP is the listening address; empty means all IPv4 addresses.
+	HostIP string
+	// HostPort and GuestPort are 1 to 65535.
+	HostPort, GuestPort uint16
+}
+
+// Share is one directory tree of the host served by a vhost-user-fs daemon.
+type Share struct {
+	// Tag is what the guest mounts, at most 36 bytes.
+	Tag string
+	// Socket is a connected UNIX socket to the daemon. It is not closed by
+	// the VMM package.
+	Socket *os.File
+}
