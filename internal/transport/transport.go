@@ -27,6 +27,10 @@ const (
 // ErrClosed says that the session has ended, on this side or on the other.
 var ErrClosed = errors.New("transport: session closed")
 
+// ErrRefused says that the peer is there and does not serve the port, or has
+// more connections waiting on it than it takes.
+var ErrRefused = errors.New("transport: connection refused by peer")
+
 // Session is one end of the link between a host and its guest. Both ends can
 // open connections and listen; a port lives on the end that listens.
 type Session interface {
