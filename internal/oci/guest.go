@@ -1,0 +1,144 @@
+package oci
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// GuestVersion is the ociVersion of every spec for the guest: Debian's crun
+// 1.8.1 rejects newer ones.
+const GuestVersion = "1.0.2"
+
+// GuestOptions is what the translation must know about the sandbox.
+type GuestOptions struct {
+	// ID names the container in the guest; it becomes the last part of its cgroup.
+	ID string
+	// Devices are paths in the container of device nodes that the sandbox
+	// attaches to the VM, beside the standard ones.
+	Devices []string
+	// Namespaces maps a namespace path of the host to the path of the same
+	// namespace in the guest, for containers that share a sandbox.
+	Namespaces map[string]string
+}
+
+// GuestPlan is a host spec taken apart: what crun gets in the guest, and what
+// the sandbox must do on the host or for the VM as a whole.
+type GuestPlan struct {
+	// Spec is the guest's spec. The sources of Binds in it are still those of
+	// the host and must be replaced before it is sent.
+	Spec *specs.Spec
+	// Binds are the bind mounts whose source is on the host, in mount order.
+	Binds []Bind
+	// Hooks are those to be run on the host: prestart, createRuntime,
+	// createContainer, poststart and poststop. nil when there are none.
+	Hooks *specs.Hooks
+	// Sysctls are to be set for the whole VM ("net.ipv4.ip_forward" style
+	// names), since the VM's network is the container's.
+	Sysctls map[string]string
+}
+
+// Bind is a bind mount of a host path.
+type Bind struct {
+	// Index is the mount's place in GuestPlan.Spec.Mounts.
+	Index int
+	// Source is the path on the host, as the spec has it (relative ones are
+	// relative to the bundle).
+	Source string
+	// Destination is the path in the container.
+	Destination string
+	// Options are the spec's own.
+	Options []string
+	// ReadOnly is what Options say about writing; the share on the host must
+	// be read-only too.
+	ReadOnly bool
+}
+
+// Guest translates a host spec into what the guest gets. The host spec is not
+// changed. A field that would have to be dropped is errdefs.ErrNotImplemented
+// and named; a spec that makes no sense is errdefs.ErrInvalidArgument.
+func Guest(host *specs.Spec, opts GuestOptions) (*GuestPlan, error) {
+	if err := checkSpec(host, opts); err != nil {
+		return nil, err
+	}
+	spec := &specs.Spec{}
+	if err := carry(place{}, reflect.ValueOf(host).Elem(), reflect.ValueOf(spec).Elem()); err != nil {
+		return nil, err
+	}
+	plan := &GuestPlan{Spec: spec}
+	spec.Version = GuestVersion
+	if spec.Root == nil {
+		spec.Root = &specs.Root{}
+	}
+	spec.Root.Path = "rootfs"
+	capRlimits(spec.Process)
+	for _, step := range []func(*GuestPlan, GuestOptions) error{
+		guestNamespaces, guestMounts, guestSysctls, guestDevices, guestResources, guestSeccomp, guestHooks, guestAnnotations,
+	} {
+		if err := step(plan, opts); err != nil {
+			return nil, err
+		}
+	}
+	spec.Linux.CgroupsPath = "/dougong/" + opts.ID
+	return plan, nil
+}
+
+func checkSpec(host *specs.Spec, opts GuestOptions) error {
+	switch {
+	case host == nil:
+		return invalid("no spec")
+	case !strings.HasPrefix(host.Version, "1."):
+		return invalid("ociVersion %q is not 1.x", host.Version)
+	case host.Linux == nil:
+		return invalid("the spec has no linux section")
+	case opts.ID == "" || opts.ID == "." || opts.ID == ".." || strings.ContainsAny(opts.ID, "/\x00"):
+		return invalid("container id %q is not a file name", opts.ID)
+	}
+	return checkProcess(host.Process)
+}
+
+func checkProcess(p *specs.Process) error {
+	switch {
+	case p == nil:
+		return invalid("the spec has no process")
+	case len(p.Args) == 0:
+		return invalid("process.args is empty: no command specified")
+	case !strings.HasPrefix(p.Cwd, "/"):
+		return invalid("process.cwd %q is not an absolute path", p.Cwd)
+	}
+	return nil
+}
+
+// GuestProcess translates the process of an exec, by the same rows of the
+// table as a container's own process.
+func GuestProcess(host *specs.Process) (*specs.Process, error) {
+	if err := checkProcess(host); err != nil {
+		return nil, err
+	}
+	p := &specs.Process{}
+	at := place{"process", "process"}
+	if err := carry(at, reflect.ValueOf(host).Elem(), reflect.ValueOf(p).Elem()); err != nil {
+		return nil, err
+	}
+	capRlimits(p)
+	return p, nil
+}
+
+// maxOpenFiles is the default of fs.nr_open, above which setrlimit fails in
+// the guest. Hosts with systemd hand out far more.
+const maxOpenFiles = 1 << 20
+
+func capRlimits(p *specs.Process) {
+	for i := range p.Rlimits {
+		if l := &p.Rlimits[i]; l.Type == "RLIMIT_NOFILE" {
+			l.Hard, l.Soft = min(l.Hard, maxOpenFiles), min(l.Soft, maxOpenFiles)
+		}
+	}
+}
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf(format+": %w", append(args, errdefs.ErrInvalidArgument)...)
+}

@@ -1,0 +1,162 @@
+package oci
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// guestSysctls takes net.* out: crun refuses them without a network namespace
+// of the container's own, and here the network is the VM's.
+func guestSysctls(plan *GuestPlan, _ GuestOptions) error {
+	linux := plan.Spec.Linux
+	for _, name := range slices.Sorted(maps.Keys(linux.Sysctl)) {
+		dotted := strings.ReplaceAll(name, "/", ".")
+		switch {
+		case strings.HasPrefix(dotted, "net."):
+			if plan.Sysctls == nil {
+				plan.Sysctls = map[string]string{}
+			}
+			plan.Sysctls[dotted] = linux.Sysctl[name]
+			delete(linux.Sysctl, name)
+		case !isNamespaced(dotted):
+			return unsupported(fmt.Sprintf("linux.sysctl[%q]", name), "it belongs to no namespace of a container")
+		}
+	}
+	if len(linux.Sysctl) == 0 {
+		linux.Sysctl = nil
+	}
+	return nil
+}
+
+func isNamespaced(name string) bool {
+	switch name {
+	case "kernel.domainname", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+		"kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced":
+		return true
+	}
+	return strings.HasPrefix(name, "fs.mqueue.")
+}
+
+// node identifies a device node by what it is, not only by what it is called.
+type node struct {
+	kind         string
+	major, minor int64
+}
+
+// standardNodes exist in every guest kernel.
+var standardNodes = map[string]node{
+	"/dev/null":    {"c", 1, 3},
+	"/dev/zero":    {"c", 1, 5},
+	"/dev/full":    {"c", 1, 7},
+	"/dev/random":  {"c", 1, 8},
+	"/dev/urandom": {"c", 1, 9},
+	"/dev/tty":     {"c", 5, 0},
+	"/dev/console": {"c", 5, 1},
+	"/dev/ptmx":    {"c", 5, 2},
+}
+
+func guestDevices(plan *GuestPlan, opts GuestOptions) error {
+	for i, d := range plan.Spec.Linux.Devices {
+		kind := d.Type
+		if kind == "u" {
+			kind = "c"
+		}
+		want, ok := standardNodes[d.Path]
+		if ok && want == (node{kind, d.Major, d.Minor}) || slices.Contains(opts.Devices, d.Path) {
+			continue
+		}
+		what := fmt.Sprintf("linux.devices[%d] %q (%s %d:%d)", i, d.Path, d.Type, d.Major, d.Minor)
+		return unsupported(what, "this device of the host is not attached to the VM")
+	}
+	return nil
+}
+
+// guestResources leaves out what only the host's cgroup of the VM can do, and
+// writes what the guest's crun does not know as plain cgroup v2 files.
+func guestResources(plan *GuestPlan, _ GuestOptions) error {
+	r := plan.Spec.Linux.Resources
+	if r == nil {
+		return nil
+	}
+	r.HugepageLimits = slices.DeleteFunc(r.HugepageLimits, func(l specs.LinuxHugepageLimit) bool { return l.Limit == 0 })
+	if len(r.HugepageLimits) == 0 {
+		r.HugepageLimits = nil
+	}
+	delete(r.Unified, "cpuset.cpus")
+	delete(r.Unified, "cpuset.mems")
+	if r.CPU == nil {
+		return nil
+	}
+	r.CPU.Cpus, r.CPU.Mems = "", ""
+	if r.CPU.Burst != nil {
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		r.Unified["cpu.max.burst"] = strconv.FormatUint(*r.CPU.Burst, 10)
+		r.CPU.Burst = nil
+	}
+	return nil
+}
+
+func guestSeccomp(plan *GuestPlan, _ GuestOptions) error {
+	s := plan.Spec.Linux.Seccomp
+	if s == nil {
+		return nil
+	}
+	const why = "a seccomp listener on the host cannot serve the guest"
+	if s.DefaultAction == specs.ActNotify {
+		return unsupported(fmt.Sprintf("linux.seccomp.defaultAction %q", s.DefaultAction), why)
+	}
+	for i, call := range s.Syscalls {
+		if call.Action == specs.ActNotify {
+			return unsupported(fmt.Sprintf("linux.seccomp.syscalls[%d].action %q", i, call.Action), why)
+		}
+	}
+	return nil
+}
+
+// guestHooks parts the hooks: startContainer is run inside the container, by
+// crun; all others belong to the host.
+func guestHooks(plan *GuestPlan, _ GuestOptions) error {
+	all := plan.Spec.Hooks
+	if all == nil {
+		return nil
+	}
+	plan.Spec.Hooks = nil
+	if len(all.StartContainer) > 0 {
+		plan.Spec.Hooks = &specs.Hooks{StartContainer: all.StartContainer}
+	}
+	host := *all
+	host.StartContainer = nil
+	//nolint:staticcheck // Prestart is deprecated, but containerd and Docker still send it.
+	if len(host.Prestart)+len(host.CreateRuntime)+len(host.CreateContainer)+len(host.Poststart)+len(host.Poststop) > 0 {
+		plan.Hooks = &host
+	}
+	return nil
+}
+
+// hostAnnotations are the prefixes of keys that only the host acts upon.
+var hostAnnotations = []string{"dev.dougong.", "run.oci.hooks.", "org.systemd.property."}
+
+// crunAnnotations are harmless keys that the guest's crun acts upon.
+var crunAnnotations = []string{"run.oci.seccomp_fail_unknown_syscall"}
+
+func guestAnnotations(plan *GuestPlan, _ GuestOptions) error {
+	for _, key := range slices.Sorted(maps.Keys(plan.Spec.Annotations)) {
+		switch {
+		case slices.ContainsFunc(hostAnnotations, func(p string) bool { return strings.HasPrefix(key, p) }):
+			delete(plan.Spec.Annotations, key)
+		case strings.HasPrefix(key, "run.oci.") && !slices.Contains(crunAnnotations, key):
+			return unsupported(fmt.Sprintf("annotations[%q]", key), "it would change what crun does in the guest")
+		}
+	}
+	if len(plan.Spec.Annotations) == 0 {
+		plan.Spec.Annotations = nil
+	}
+	return nil
+}
