@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/engine"
+	"dougong.dev/dougong/internal/image"
+	"dougong.dev/dougong/internal/record"
+	"dougong.dev/dougong/internal/version"
+)
+
+// app is what the commands share once flags and configuration are read.
+type app struct {
+	configPath string
+	cfg        config.Config
+	engine     *engine.Engine
+}
+
+// Groups of commands in the help.
+const (
+	groupContainers = "containers"
+	groupImages     = "images"
+	groupHost       = "host"
+)
+
+func newRootCommand() *cobra.Command {
+	a := &app{}
+	root := &cobra.Command{
+		Use:           "dougong",
+		Short:         "Run containers, each in a virtual machine of its own",
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			return a.configure()
+		},
+	}
+	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default "+config.DefaultPath+")")
+	root.AddGroup(
+		&cobra.Group{ID: groupContainers, Title: "Containers:"},
+		&cobra.Group{ID: groupImages, Title: "Images:"},
+		&cobra.Group{ID: groupHost, Title: "Host:"},
+	)
+	addCommands(root, groupContainers, newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a),
+		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
+	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
+	addCommands(root, groupHost, newCheckCommand(a), newGuestCommand(a), newVersionCommand(a), newManCommand())
+	return root
+}
+
+func addCommands(root *cobra.Command, group string, commands ...*cobra.Command) {
+	for _, c := range commands {
+		c.GroupID = group
+		root.AddCommand(c)
+	}
+}
+
+// configure reads the configuration and prepares the engine.
+func (a *app) configure() error {
+	cfg, err := config.Load(a.configPath)
+	if err != nil {
+		return engine.EngineError(err)
+	}
+	a.cfg = cfg
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	return nil
+}
+
+// containers returns the engine, after cleaning up behind sandboxes that were
+// killed.
+func (a *app) containers() (*engine.Engine, error) {
+	if a.engine != nil {
+		return a.engine, nil
+	}
+	if os.Geteuid() != 0 {
+		return nil, engine.EngineError(fmt.Errorf("dougong must be run as root: it makes mounts and network devices for its virtual machines"))
+	}
+	root, err := record.NewRoot(a.cfg.Runtime.State)
+	if err != nil {
+		return nil, engine.EngineError(err)
+	}
+	if err := root.Sweep(); err != nil {
+		return nil, engine.EngineError(err)
+	}
+	shim, err := shimPath(a.cfg.Runtime.Shim)
+	if err != nil {
+		return nil, engine.EngineError(err)
+	}
+	a.engine = &engine.Engine{Root: root, StateDir: a.cfg.Runtime.State, ShimPath: shim, ConfigPath: a.configPath}
+	return a.engine, nil
+}
+
+// find looks up one container.
+func (a *app) find(ref string) (record.Dir, error) {
+	e, err := a.containers()
+	if err != nil {
+		return record.Dir{}, err
+	}
+	return e.Root.Find(ref)
+}
+
+// store opens the image store.
+func (a *app) store() (*image.Store, error) {
+	return image.Open(a.cfg.Storage.Root)
+}
+
+const shimName = "containerd-shim-dougong-v2"
+
+// shimPath finds the sandbox process's binary: configured, beside this
+// program, or in PATH.
+func shimPath(configured string) (string, error) {
+	if configured != "" {
+		return configured, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), shimName)
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	path, err := exec.LookPath(shimName)
+	if err != nil {
+		return "", fmt.Errorf("%s is neither beside dougong nor in PATH: install it there, or set runtime.shim in the configuration", shimName)
+	}
+	return path, nil
+}
+
+// printLines writes one line for each argument.
+func printLines(w io.Writer, lines ...string) {
+	for _, l := range lines {
+		fmt.Fprintln(w, l)
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"dougong.dev/dougong/internal/containerlog"
+	"dougong.dev/dougong/internal/engine"
+)
+
+func newRunCommand(a *app) *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run [flags] IMAGE [COMMAND [ARG…]]",
+		Short: "Run a command in a new container, in a virtual machine of its own",
+		Long: `Run a command in a new container, in a virtual machine of its own.
+
+IMAGE is a reference in a registry (busybox, docker://quay.io/org/name:tag), an OCI
+layout (oci:DIR[:TAG]), an archive (oci-archive:FILE, docker-archive:FILE) or a root
+file system (dir:ROOTFS; the container sees it as its image, and changes are lost).
+
+The exit status is the command's own; 125 when dougong itself failed, 126 when the
+command cannot be executed, 127 when it is not there.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.run(cmd.Context(), o, args[0], args[1:])
+		},
+	}
+	o.register(cmd.Flags())
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, o *runOptions, image string, args []string) error {
+	e, err := a.containers()
+	if err != nil {
+		return err
+	}
+	launch, err := a.plan(ctx, o, image, args)
+	if err != nil {
+		return engine.EngineError(err)
+	}
+	sandbox, err := e.Prepare(*launch)
+	if err != nil {
+		return engine.EngineError(err)
+	}
+	r := &runner{sandbox: sandbox, launch: launch}
+	if o.detach {
+		return r.detached(ctx)
+	}
+	return r.attached(ctx, o)
+}
+
+// runner sees one container through its life.
+type runner struct {
+	sandbox *engine.Sandbox
+	launch  *engine.Launch
+}
+
+// detached starts the container and leaves it alone.
+func (r *runner) detached(ctx context.Context) error {
+	log := "log://" + r.sandbox.Dir.ContainerLog()
+	r.launch.Stdio = engine.StdioURIs{Stdout: log, Stderr: log}
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	if err := r.sandbox.Detach(); err != nil {
+		return engine.EngineError(err)
+	}
+	fmt.Println(r.launch.Record.ID)
+	return nil
+}
+
+// start creates and starts the container; on failure nothing of it is left.
+func (r *runner) start(ctx context.Context) error {
+	err := r.sandbox.Create(ctx, *r.launch)
+	if err == nil {
+		err = r.sandbox.Start(ctx)
+	}
+	if err != nil {
+		r.sandbox.End(ctx, true)
+		return engine.CommandError(err)
+	}
+	return nil
+}
+
+// attached starts the container and stays with it.
+func (r *runner) attached(ctx context.Context, o *runOptions) error {
+	session, closeLog, err := r.session(o)
+	if err != nil {
+		r.sandbox.End(ctx, true)
+		return engine.EngineError(err)
+	}
+	defer closeLog()
+	if r.launch.Stdio, err = session.Attach(ctx); err != nil {
+		r.sandbox.End(ctx, true)
+		return engine.EngineError(err)
+	}
+	defer session.Close()
+	if err := r.start(ctx); err != nil {
+		return err
+	}
+	stop := engine.ForwardSignals(ctx, r.sandbox.Client, r.sandbox.Dir.ID, "")
+	defer stop()
+	_, err = session.Follow(ctx)
+	return r.finish(ctx, err)
+}
+
+// finish ends the sandbox after its container and reports the exit status.
+func (r *runner) finish(ctx context.Context, err error) error {
+	exit := r.sandbox.End(ctx, false)
+	switch {
+	case exit.Error != "":
+		return &engine.ExitError{Code: exit.Status, Err: fmt.Errorf("container %s: %s", shortID(r.launch.Record.ID), exit.Error)}
+	case err != nil:
+		return engine.EngineError(err)
+	case exit.Status != 0:
+		return &engine.ExitError{Code: exit.Status}
+	}
+	return nil
+}
+
+// session connects our stdio. A container that stays after its end gets a
+// log of its output too.
+func (r *runner) session(o *runOptions) (*engine.Session, func(), error) {
+	s := &engine.Session{
+		Client: r.sandbox.Client, ID: r.sandbox.Dir.ID, FIFOs: filepath.Join(r.sandbox.Dir.Path(), "io"),
+		Interactive: o.interactive, Terminal: o.tty,
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+	}
+	if o.remove {
+		return s, func() {}, nil
+	}
+	out, err := containerlog.Open(r.sandbox.Dir.ContainerLog(), "stdout")
+	if err != nil {
+		return nil, nil, err
+	}
+	errs, err := containerlog.Open(r.sandbox.Dir.ContainerLog(), "stderr")
+	if err != nil {
+		_ = out.Close()
+		return nil, nil, err
+	}
+	s.Stdout, s.Stderr = tee(os.Stdout, out), tee(os.Stderr, errs)
+	return s, func() { _, _ = out.Close(), errs.Close() }, nil
+}
+
+// tee writes to the log whatever becomes of the other.
+func tee(to, log io.Writer) io.Writer { return io.MultiWriter(log, to) }
+

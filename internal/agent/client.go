@@ -1,0 +1,109 @@
+// Package agent is the host's side of the conversation with the guest agent:
+// it waits for the guest to come up and calls its services.
+//
+// It owns the connection and its deadlines. The guest is hostile: whatever
+// comes back is data with a bound, and an answer that does not come is an
+// error, never a hang.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/transport"
+)
+
+// Client calls the agent of one VM.
+type Client struct {
+	// Task is containerd's Task service in the guest.
+	Task task.TTRPCTaskService
+	// VM is the service for what a VM adds to containers.
+	VM agentapi.AgentService
+	// Hello is how the guest introduced itself.
+	Hello transport.Hello
+
+	session transport.Session
+	conn    *ttrpc.Client
+}
+
+// Connect waits until the agent behind line is ready and connects to it. The
+// client owns line from then on; on an error line is closed.
+func Connect(ctx context.Context, line io.ReadWriteCloser) (*Client, error) {
+	c := &Client{session: transport.NewHost(line)}
+	if err := c.connect(ctx); err != nil {
+		_ = c.session.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Client) connect(ctx context.Context) error {
+	hello, err := c.awaitHello(ctx)
+	if err != nil {
+		return fmt.Errorf("wait for the guest agent: %w", err)
+	}
+	c.Hello = hello
+	control, err := c.session.Dial(ctx, transport.PortControl)
+	if err != nil {
+		return fmt.Errorf("connect to the guest agent: %w", err)
+	}
+	c.conn = ttrpc.NewClient(control, ttrpc.WithUnaryClientInterceptor(convertErrors))
+	c.Task = task.NewTTRPCTaskClient(c.conn)
+	c.VM = agentapi.NewAgentClient(c.conn)
+	return nil
+}
+
+// awaitHello accepts the one connection by which the guest says it is ready.
+func (c *Client) awaitHello(ctx context.Context) (transport.Hello, error) {
+	var hello transport.Hello
+	listener, err := c.session.Listen(transport.PortReady)
+	if err != nil {
+		return hello, err
+	}
+	defer listener.Close()
+	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
+	defer stop()
+	conn, err := listener.Accept()
+	if err != nil {
+		if ctx.Err() != nil {
+			return hello, context.Cause(ctx)
+		}
+		return hello, err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetReadDeadline(deadline)
+	}
+	return transport.ReadHello(conn)
+}
+
+// OpenStream connects to the stdio stream of this id.
+func (c *Client) OpenStream(ctx context.Context, id string) (net.Conn, error) {
+	return transport.OpenStream(ctx, c.session, id)
+}
+
+// Done is closed when the connection to the guest is lost.
+func (c *Client) Done() <-chan struct{} { return c.session.Done() }
+
+// Close ends the conversation.
+func (c *Client) Close() error {
+	if c.conn != nil {
+		_ = c.conn.Close()
+	}
+	return c.session.Close()
+}
+
+// convertErrors gives errors of the guest their errdefs class back.
+func convertErrors(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
+	if err := invoke(ctx, req, resp); err != nil {
+		return errgrpc.ToNative(err)
+	}
+	return nil
+}

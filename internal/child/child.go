@@ -1,0 +1,74 @@
+// Package child starts the helper processes of a sandbox (VMM, file sharing
+// daemon) so that none of them can outlive it.
+//
+// It owns the start and the wait of such a process. It must not know what the
+// process is for.
+package child
+
+import (
+	"fmt"
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// starter is the one thread that forks. The kernel ties PDEATHSIG to the
+// parent thread, not to the process, and the Go runtime ends idle threads: a
+// child forked anywhere else could be killed while its parent is well.
+var starter = sync.OnceValue(func() chan<- func() {
+	jobs := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for job := range jobs {
+			job()
+		}
+	}()
+	return jobs
+})
+
+// Process is a running child.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Start runs cmd so that the kernel kills it when this process ends, however
+// it ends.
+func Start(cmd *exec.Cmd) (*Process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	starter() <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	go p.wait()
+	return p, nil
+}
+
+func (p *Process) wait() {
+	p.err = p.cmd.Wait()
+	close(p.done)
+}
+
+// PID returns the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended and was reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns how the process ended, nil for exit status 0. It is valid after
+// Done is closed.
+func (p *Process) Err() error { return p.err }
+
+// Kill ends the process with SIGKILL and waits until it is gone.
+func (p *Process) Kill() {
+	// An error means that it has ended already.
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}

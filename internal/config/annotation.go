@@ -1,0 +1,81 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/containerd/errdefs"
+)
+
+// Annotations of a container's OCI spec by which a caller shapes its sandbox.
+// No other annotation with this prefix is accepted.
+const (
+	AnnotationPrefix = "dougong.dev/"
+	// AnnotationCPUs is the number of virtual CPUs.
+	AnnotationCPUs = AnnotationPrefix + "cpus"
+	// AnnotationMemory is the VM's memory in MiB.
+	AnnotationMemory = AnnotationPrefix + "memory-mib"
+	// AnnotationNetwork is a NetworkMode.
+	AnnotationNetwork = AnnotationPrefix + "network"
+	// AnnotationForwards is a JSON list of Forward.
+	AnnotationForwards = AnnotationPrefix + "forwards"
+)
+
+// Forward is a port of the host that leads into the sandbox.
+type Forward struct {
+	Protocol  string `json:"protocol"`
+	HostIP    string `json:"hostIp,omitempty"`
+	HostPort  uint16 `json:"hostPort"`
+	GuestPort uint16 `json:"guestPort"`
+}
+
+// Overrides are what annotations say; zero values leave the configuration's.
+type Overrides struct {
+	CPUs      int
+	MemoryMiB int
+	Network   string
+	Forwards  []Forward
+}
+
+// ParseAnnotations reads the annotations of a spec. One with our prefix that
+// is unknown or malformed is errdefs.ErrInvalidArgument.
+func ParseAnnotations(annotations map[string]string) (Overrides, error) {
+	var o Overrides
+	for key, value := range annotations {
+		if len(key) < len(AnnotationPrefix) || key[:len(AnnotationPrefix)] != AnnotationPrefix {
+			continue
+		}
+		if err := o.set(key, value); err != nil {
+			return Overrides{}, fmt.Errorf("annotation %s=%q: %w: %w", key, value, err, errdefs.ErrInvalidArgument)
+		}
+	}
+	return o, nil
+}
+
+func (o *Overrides) set(key, value string) error {
+	switch key {
+	case AnnotationCPUs:
+		return positive(value, &o.CPUs)
+	case AnnotationMemory:
+		return positive(value, &o.MemoryMiB)
+	case AnnotationNetwork:
+		if value != "none" && value != "user" {
+			return fmt.Errorf("want none or user")
+		}
+		o.Network = value
+		return nil
+	case AnnotationForwards:
+		return json.Unmarshal([]byte(value), &o.Forwards)
+	}
+	return fmt.Errorf("unknown annotation")
+}
+
+func positive(value string, to *int) error {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 {
+		return fmt.Errorf("want a whole number above 0")
+	}
+	*to = n
+	return nil
+}

@@ -1,0 +1,69 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
+
+	"dougong.dev/dougong/internal/record"
+	"dougong.dev/dougong/internal/socket"
+)
+
+// Client calls the Task service of a running sandbox.
+type Client struct {
+	Task task.TTRPCTaskService
+
+	conn *ttrpc.Client
+	gone chan struct{}
+}
+
+// Dial connects to the sandbox of dir; errdefs.ErrFailedPrecondition when it
+// does not run any more.
+func Dial(dir record.Dir) (*Client, error) {
+	conn, err := socket.Dial(dir.Path(), filepath.Base(dir.Socket()))
+	if err != nil {
+		return nil, fmt.Errorf("container %s is not running: %w", dir.ID[:min(12, len(dir.ID))], errdefs.ErrFailedPrecondition)
+	}
+	c := &Client{gone: make(chan struct{})}
+	c.conn = ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(convertErrors), ttrpc.WithOnClose(func() { close(c.gone) }))
+	c.Task = task.NewTTRPCTaskClient(c.conn)
+	return c, nil
+}
+
+// Connected reports whether the sandbox process is still at the other end.
+func (c *Client) Connected() bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+func convertErrors(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
+	if err := invoke(ctx, req, resp); err != nil {
+		return errgrpc.ToNative(err)
+	}
+	return nil
+}
+
+// lastWords returns the end of a log for an error message.
+func lastWords(path string) string {
+	const lines = 5
+	data, err := os.ReadFile(path)
+	if err != nil || len(strings.TrimSpace(string(data))) == 0 {
+		return "none"
+	}
+	all := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n  ")
+}

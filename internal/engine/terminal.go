@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/containerd/console"
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"golang.org/x/sys/unix"
+)
+
+// Terminal is this process's terminal in raw mode.
+type Terminal struct {
+	current console.Console
+}
+
+// IsTerminal reports whether f is a terminal.
+func IsTerminal(f *os.File) bool {
+	_, err := console.ConsoleFromFile(f)
+	return err == nil
+}
+
+// RawTerminal puts the terminal that f is into raw mode.
+func RawTerminal(f *os.File) (*Terminal, error) {
+	current, err := console.ConsoleFromFile(f)
+	if err != nil {
+		return nil, fmt.Errorf("open the terminal: %w", err)
+	}
+	if err := current.SetRaw(); err != nil {
+		return nil, fmt.Errorf("put the terminal into raw mode: %w", err)
+	}
+	return &Terminal{current: current}, nil
+}
+
+// Restore gives the terminal its old mode back.
+func (t *Terminal) Restore() {
+	if t != nil {
+		_ = t.current.Reset()
+	}
+}
+
+// FollowSize keeps the size of a process's terminal like ours until ctx ends.
+func (t *Terminal) FollowSize(ctx context.Context, c *Client, id, execID string) {
+	t.resize(ctx, c, id, execID)
+	changes := make(chan os.Signal, 1)
+	signal.Notify(changes, unix.SIGWINCH)
+	go func() {
+		defer signal.Stop(changes)
+		for {
+			select {
+			case <-changes:
+				t.resize(ctx, c, id, execID)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+func (t *Terminal) resize(ctx context.Context, c *Client, id, execID string) {
+	size, err := t.current.Size()
+	if err != nil {
+		return
+	}
+	// A process that has just ended has no terminal to resize.
+	_, _ = c.Task.ResizePty(ctx, &task.ResizePtyRequest{ID: id, ExecID: execID, Width: uint32(size.Width), Height: uint32(size.Height)})
+}
+
+// notForwarded are signals that concern this process itself.
+var notForwarded = map[os.Signal]bool{
+	unix.SIGCHLD: true, unix.SIGPIPE: true, unix.SIGURG: true, unix.SIGWINCH: true,
+	unix.SIGTTIN: true, unix.SIGTTOU: true, unix.SIGTSTP: true, unix.SIGCONT: true,
+}
+
+// ForwardSignals sends every signal this process gets to a process in the
+// sandbox, from the call on until the returned function is called.
+func ForwardSignals(ctx context.Context, c *Client, id, execID string) (stop func()) {
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				number, ok := s.(unix.Signal)
+				if !ok || notForwarded[s] {
+					continue
+				}
+				_, _ = c.Task.Kill(ctx, &task.KillRequest{ID: id, ExecID: execID, Signal: uint32(number)})
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}

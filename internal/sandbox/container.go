@@ -1,0 +1,220 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/storage"
+)
+
+// ContainerSpec is what a container is made of.
+type ContainerSpec struct {
+	ID string
+	// Bundle is the host directory with config.json; its files/ directory
+	// holds the small files that the spec's mounts name as "files:NAME".
+	Bundle string
+	// Rootfs are the mounts that make up the root file system, lowest first.
+	Rootfs []storage.Mount
+	// Stdio is closed by the sandbox, also when the container cannot be made.
+	Stdio Stdio
+	// Options are handed to the guest's Task service as they are.
+	Options *anypb.Any
+}
+
+// Container is one container in the sandbox.
+type Container struct {
+	ID, Bundle string
+
+	sandbox *Sandbox
+	plan    *storage.Plan
+	init    *Process
+
+	mu    sync.Mutex
+	execs map[string]*Process
+}
+
+// CreateContainer makes a container and its init, which waits for Start. The
+// first container of a sandbox boots the VM.
+func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Container, error) {
+	host, err := readSpec(spec.Bundle)
+	if err != nil {
+		spec.Stdio.Close()
+		return nil, err
+	}
+	c := &Container{ID: spec.ID, Bundle: spec.Bundle, sandbox: s, execs: make(map[string]*Process)}
+	guest, err := c.prepare(host, spec.Rootfs)
+	if err != nil {
+		spec.Stdio.Close()
+		return nil, err
+	}
+	if err := s.reserve(c); err != nil {
+		spec.Stdio.Close()
+		return nil, err
+	}
+	if err := c.create(ctx, guest, spec); err != nil {
+		s.forget(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// prepare turns the host's spec into the guest's and plans the storage.
+func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Spec, error) {
+	plan, binds, err := guestPlan(c.ID, host)
+	if err != nil {
+		return nil, err
+	}
+	guest := plan.Spec
+	c.sandbox.sysctls = plan.Sysctls
+	request := storage.Request{ContainerID: c.ID, Rootfs: rootfs, WritableSize: c.sandbox.opts.WritableSize}
+	for _, b := range binds {
+		request.Binds = append(request.Binds, b.bind)
+	}
+	if c.plan, err = storage.New(request); err != nil {
+		return nil, err
+	}
+	for i, b := range binds {
+		guest.Mounts[b.index].Source = c.plan.BindSources[i]
+	}
+	return guest, nil
+}
+
+// reserve takes the container's id.
+func (s *Sandbox) reserve(c *Container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.containers[c.ID]; taken {
+		return fmt.Errorf("container %s in sandbox %s: %w", c.ID, s.opts.ID, errdefs.ErrAlreadyExists)
+	}
+	s.containers[c.ID] = c
+	return nil
+}
+
+func (s *Sandbox) forget(c *Container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.containers, c.ID)
+}
+
+func (c *Container) create(ctx context.Context, guest *specs.Spec, spec ContainerSpec) error {
+	s := c.sandbox
+	if s.life.get() != Created {
+		spec.Stdio.Close()
+		return fmt.Errorf("sandbox %s has a container already; more than one is not supported yet: %w", s.opts.ID, errdefs.ErrNotImplemented)
+	}
+	if err := s.Start(ctx, c.plan); err != nil {
+		spec.Stdio.Close()
+		return err
+	}
+	if err := c.createBundle(ctx, guest); err != nil {
+		spec.Stdio.Close()
+		return s.lostOr(err)
+	}
+	terminal := guest.Process != nil && guest.Process.Terminal
+	c.init = newProcess(c, "", terminal, spec.Stdio)
+	if err := c.init.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
+		resp, err := s.client.Task.Create(ctx, &task.CreateTaskRequest{
+			ID: c.ID, Terminal: terminal, Options: spec.Options,
+			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
+		})
+		return resp.GetPid(), err
+	}); err != nil {
+		c.deleteBundle(ctx)
+		return s.lostOr(err)
+	}
+	return nil
+}
+
+func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) error {
+	files, err := readFiles(filepath.Join(c.Bundle, "files"))
+	if err != nil {
+		return err
+	}
+	request, err := bundleRequest(c.ID, c.plan.Rootfs, guest, files)
+	if err != nil {
+		return err
+	}
+	if _, err := c.sandbox.client.VM.CreateBundle(ctx, request); err != nil {
+		return fmt.Errorf("assemble container %s in the guest: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (c *Container) deleteBundle(ctx context.Context) {
+	_, err := c.sandbox.client.VM.DeleteBundle(ctx, &agentapi.DeleteBundleRequest{Id: c.ID})
+	logError("take container apart in the guest", c.ID, err)
+}
+
+// readFiles reads the bundle's small files; a bundle need not have any.
+func readFiles(dir string) ([]*agentapi.File, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read files of the bundle: %w", err)
+	}
+	var files []*agentapi.File
+	for _, e := range entries {
+		content, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("read files of the bundle: %w", err)
+		}
+		files = append(files, &agentapi.File{Name: e.Name(), Content: content, Mode: 0o644})
+	}
+	return files, nil
+}
+
+// Init is the container's first process.
+func (c *Container) Init() *Process { return c.init }
+
+// Process returns the init for an empty id and an exec otherwise.
+func (c *Container) Process(execID string) (*Process, error) {
+	if execID == "" {
+		return c.init, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.execs[execID]
+	if !ok {
+		return nil, fmt.Errorf("process %s in container %s: %w", execID, c.ID, errdefs.ErrNotFound)
+	}
+	return p, nil
+}
+
+// Container returns the container of this id.
+func (s *Sandbox) Container(id string) (*Container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.containers[id]
+	if !ok || c.init == nil {
+		return nil, fmt.Errorf("container %s: %w", id, errdefs.ErrNotFound)
+	}
+	return c, nil
+}
+
+// lostOr replaces an error that came of the VM's end by the VM's own account.
+func (s *Sandbox) lostOr(err error) error {
+	if s.machine == nil {
+		return err
+	}
+	select {
+	case <-s.machine.Done():
+		if cause := s.machine.Err(); cause != nil {
+			return cause
+		}
+	default:
+	}
+	return err
+}

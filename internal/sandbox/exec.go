@@ -1,0 +1,64 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Exec adds a process to a running container; it waits for Start. The spec is
+// an OCI process as JSON. Stdio is closed by the sandbox, also on failure.
+func (c *Container) Exec(ctx context.Context, execID string, terminal bool, stdio Stdio, spec *anypb.Any) error {
+	p := newProcess(c, execID, terminal, stdio)
+	if err := c.addExec(p); err != nil {
+		stdio.Close()
+		return err
+	}
+	err := p.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
+		_, err := c.sandbox.client.Task.Exec(ctx, &task.ExecProcessRequest{
+			ID: c.ID, ExecID: execID, Terminal: terminal, Spec: spec,
+			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
+		})
+		return 0, err
+	})
+	if err != nil {
+		c.removeExec(execID)
+		return fmt.Errorf("exec in container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (c *Container) addExec(p *Process) error {
+	if state := c.init.State(); state != Running {
+		return fmt.Errorf("exec in container %s: it is %s: %w", c.ID, state, errdefs.ErrFailedPrecondition)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, taken := c.execs[p.execID]; taken {
+		return fmt.Errorf("process %s in container %s: %w", p.execID, c.ID, errdefs.ErrAlreadyExists)
+	}
+	c.execs[p.execID] = p
+	return nil
+}
+
+func (c *Container) removeExec(execID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.execs, execID)
+}
+
+// liveExecs returns the execs that were started and whose exit is not known yet.
+func (c *Container) liveExecs() []*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var live []*Process
+	for _, p := range c.execs {
+		if p.State() == Running {
+			live = append(live, p)
+		}
+	}
+	return live
+}

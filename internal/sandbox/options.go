@@ -1,0 +1,54 @@
+package sandbox
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/virtiofsd"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// MinMemoryMiB is the least memory with which the guest's kernel and agent
+// come up and leave a container something to run in.
+const MinMemoryMiB = 128
+
+// Options say what a sandbox is made of. They are complete: defaults belong
+// to the configuration.
+type Options struct {
+	// ID names the sandbox; it is also its guest's host name unless Hostname is set.
+	ID, Hostname string
+	// Dir is the sandbox's own directory on the host.
+	Dir string
+	// QEMU says how the VMM process is run.
+	QEMU qemu.Config
+	// Machine is the VM without the disks and shares of its containers.
+	Machine vmm.MachineSpec
+	// Interfaces and Routes configure the guest's network.
+	Interfaces []*agentapi.Interface
+	Routes     []*agentapi.Route
+	// Share says how the file sharing daemon is run; Dir and RunDir are set
+	// by the sandbox.
+	Share virtiofsd.Config
+	// WritableSize bounds the writable layer of a container, as for tmpfs.
+	WritableSize string
+	// BootTimeout bounds the time from the start of the VMM to the agent's word.
+	BootTimeout time.Duration
+	// StopTimeout bounds a clean power-off; afterwards the VMM is killed.
+	StopTimeout time.Duration
+	// DrainTimeout bounds how long output without a reader holds up an exit.
+	DrainTimeout time.Duration
+}
+
+func (o *Options) validate() error {
+	if o.Machine.MemoryMiB < MinMemoryMiB {
+		return fmt.Errorf("sandbox %s with %d MiB of memory: the guest needs at least %d MiB to boot: %w", o.ID, o.Machine.MemoryMiB, MinMemoryMiB, errdefs.ErrInvalidArgument)
+	}
+	if o.Machine.CPUs < 1 {
+		return fmt.Errorf("sandbox %s with %d CPUs: want at least 1: %w", o.ID, o.Machine.CPUs, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}

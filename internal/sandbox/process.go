@@ -1,0 +1,196 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+)
+
+// lostStatus is the exit status of a process whose VM went away: what it
+// would have been had somebody killed the process itself.
+const lostStatus = 128 + 9
+
+// Process is the init of a container or an exec in it.
+type Process struct {
+	Terminal bool
+
+	c      *Container
+	execID string
+	stdio  Stdio
+	life   lifecycle
+	output sync.WaitGroup
+	// streams are the connections that carry stdio.
+	streams streams
+	// exited is closed when the exit is known and its output was handed over.
+	exited chan struct{}
+
+	pid      uint32
+	status   uint32
+	exitedAt time.Time
+	err      error
+}
+
+func newProcess(c *Container, execID string, terminal bool, stdio Stdio) *Process {
+	what := "container " + c.ID
+	if execID != "" {
+		what = fmt.Sprintf("process %s of container %s", execID, c.ID)
+	}
+	return &Process{Terminal: terminal, c: c, execID: execID, stdio: stdio, life: lifecycle{what: what}, exited: make(chan struct{})}
+}
+
+// create opens the streams, makes the process in the guest and starts to
+// carry its stdio.
+func (p *Process) create(ctx context.Context, inGuest func(context.Context, streamIDs) (uint32, error)) error {
+	ids, err := p.openStreams(ctx)
+	if err != nil {
+		p.stdio.Close()
+		return err
+	}
+	if p.pid, err = inGuest(ctx, ids); err != nil {
+		p.streams.close()
+		p.stdio.Close()
+		return err
+	}
+	p.carry()
+	return nil
+}
+
+// Start runs a created process.
+func (p *Process) Start(ctx context.Context) (uint32, error) {
+	if err := p.life.expect(Created, "start"); err != nil {
+		return 0, err
+	}
+	resp, err := p.c.sandbox.client.Task.Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
+	if err != nil {
+		return 0, p.c.sandbox.lostOr(err)
+	}
+	p.pid = resp.GetPid()
+	p.life.to(Running)
+	go p.await()
+	return p.pid, nil
+}
+
+// await learns the exit from the guest and reports it in the promised order.
+func (p *Process) await() {
+	s := p.c.sandbox
+	resp, err := s.client.Task.Wait(context.Background(), &task.WaitRequest{ID: p.c.ID, ExecID: p.execID})
+	status, at := resp.GetExitStatus(), resp.GetExitedAt().AsTime()
+	if err != nil {
+		<-s.lost
+		status, at = lostStatus, time.Now()
+		if err = s.Err(); err == nil {
+			err = errStopped
+		}
+	}
+	if p.execID == "" {
+		p.awaitExecs()
+	}
+	p.drain()
+	p.finish(status, at, err)
+}
+
+// awaitExecs holds the exit of an init back until its execs have exited.
+func (p *Process) awaitExecs() {
+	limit := time.After(p.c.sandbox.opts.DrainTimeout)
+	for _, exec := range p.c.liveExecs() {
+		select {
+		case <-exec.exited:
+		case <-limit:
+			slog.Warn("exec did not end with its container", "container", p.c.ID, "exec", exec.execID)
+			return
+		}
+	}
+}
+
+// drain waits until all output was handed over. Output that nobody reads
+// holds the exit up for a bounded time only.
+func (p *Process) drain() {
+	drained := make(chan struct{})
+	go func() {
+		p.output.Wait()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+	case <-time.After(p.c.sandbox.opts.DrainTimeout):
+		slog.Warn("output of an ended process is not read, dropping the rest", "container", p.c.ID, "exec", p.execID)
+	}
+	p.streams.close()
+	p.stdio.Close()
+}
+
+func (p *Process) finish(status uint32, at time.Time, err error) {
+	p.status, p.exitedAt, p.err = status, at, err
+	p.life.to(Stopped)
+	close(p.exited)
+}
+
+// State is where the process is in its life.
+func (p *Process) State() State { return p.life.get() }
+
+// PID is the process's id in the guest, 0 for an exec before Start.
+func (p *Process) PID() uint32 { return p.pid }
+
+// Exited is closed when the process has ended and its output was handed over.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Exit returns the exit status, its time, and why the process did not end by
+// itself, if so. It is valid after Exited is closed.
+func (p *Process) Exit() (uint32, time.Time, error) {
+	return p.status, p.exitedAt, p.err
+}
+
+// Kill sends a signal; all extends it to every process of the container.
+func (p *Process) Kill(ctx context.Context, signal uint32, all bool) error {
+	if p.State() == Stopped {
+		return fmt.Errorf("%s: process already finished: %w", p.life.what, errdefs.ErrNotFound)
+	}
+	_, err := p.c.sandbox.client.Task.Kill(ctx, &task.KillRequest{ID: p.c.ID, ExecID: p.execID, Signal: signal, All: all})
+	return err
+}
+
+// Resize sets the size of the process's terminal.
+func (p *Process) Resize(ctx context.Context, width, height uint32) error {
+	_, err := p.c.sandbox.client.Task.ResizePty(ctx, &task.ResizePtyRequest{ID: p.c.ID, ExecID: p.execID, Width: width, Height: height})
+	return err
+}
+
+// CloseStdin lets the process see the end of its input as soon as what was
+// written so far has been read.
+func (p *Process) CloseStdin() {
+	if p.stdio.EndInput != nil {
+		p.stdio.EndInput()
+	}
+}
+
+// Delete removes an ended or never started process from the guest.
+func (p *Process) Delete(ctx context.Context) error {
+	if state := p.State(); state == Running || state == Paused {
+		return fmt.Errorf("delete %s: it is %s; stop it first: %w", p.life.what, state, errdefs.ErrFailedPrecondition)
+	}
+	s := p.c.sandbox
+	neverStarted := p.life.to(Stopped)
+	var err error
+	if s.life.get() == Running {
+		_, err = s.client.Task.Delete(ctx, &task.DeleteRequest{ID: p.c.ID, ExecID: p.execID})
+	}
+	if neverStarted {
+		p.streams.close()
+		p.stdio.Close()
+		p.finish(0, time.Now(), nil)
+	}
+	if p.execID != "" {
+		p.c.removeExec(p.execID)
+		return err
+	}
+	if s.life.get() == Running {
+		p.c.deleteBundle(ctx)
+	}
+	s.forget(p.c)
+	return err
+}

@@ -1,0 +1,194 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/agent"
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/storage"
+	"dougong.dev/dougong/internal/virtiofsd"
+)
+
+// Sandbox is one virtual machine with its containers.
+type Sandbox struct {
+	opts     Options
+	life     lifecycle
+	releases releases
+	// done is closed when the VM is gone and everything was given back.
+	done chan struct{}
+	// lost is closed when the VM is no longer of use, before the clean-up.
+	lost chan struct{}
+
+	machine *qemu.Machine
+	daemon  *virtiofsd.Daemon
+	client  *agent.Client
+	tree    *storage.Tree
+	// sysctls are the first container's, for the VM as a whole.
+	sysctls map[string]string
+
+	mu         sync.Mutex
+	containers map[string]*Container
+	stopping   bool
+	cause      error
+}
+
+// New returns a sandbox that holds nothing yet.
+func New(opts Options) (*Sandbox, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	return &Sandbox{
+		opts: opts,
+		life: lifecycle{what: "sandbox " + opts.ID},
+		done: make(chan struct{}),
+		lost: make(chan struct{}), containers: make(map[string]*Container),
+	}, nil
+}
+
+// Start boots the VM with the disks and shares of plan attached. When it
+// fails, everything it made is gone again.
+func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
+	if err := s.life.expect(Created, "start"); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := s.boot(ctx, plan); err != nil {
+		s.fail(err)
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	if !s.life.to(Running) {
+		s.fail(errStopped)
+		return fmt.Errorf("start sandbox: %w", errStopped)
+	}
+	slog.InfoContext(ctx, "sandbox running", "sandbox", s.opts.ID, "took", time.Since(begin), "vmm_pid", s.machine.PID(), "kernel", s.client.Hello.Kernel)
+	go s.watch()
+	return nil
+}
+
+func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout,
+		fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", s.opts.BootTimeout))
+	defer cancel()
+	if err := s.startShare(ctx, plan); err != nil {
+		return err
+	}
+	if err := s.startMachine(ctx, plan); err != nil {
+		return err
+	}
+	if err := s.connect(ctx); err != nil {
+		return s.explain(err)
+	}
+	if err := s.configure(ctx); err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// startShare starts the file sharing daemon where the plan needs it, with
+// what the plan shares already in place.
+func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
+	if !plan.NeedsShare() {
+		return nil
+	}
+	tree, err := storage.NewTree(s.path("shared"))
+	if err != nil {
+		return err
+	}
+	s.tree = tree
+	s.releases.push(func() { logError("remove share", s.opts.ID, tree.Close()) })
+	for _, e := range plan.Entries {
+		if err := tree.Add(e); err != nil {
+			return err
+		}
+	}
+	c := s.opts.Share
+	c.Dir, c.RunDir = tree.Dir(), s.opts.Dir
+	if s.daemon, err = virtiofsd.Start(ctx, c); err != nil {
+		return err
+	}
+	s.releases.push(s.daemon.Stop)
+	return nil
+}
+
+func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
+	spec := s.opts.Machine
+	disks, err := openDisks(plan.Disks)
+	if err != nil {
+		return err
+	}
+	// The VMM has its own copies of the files.
+	defer closeDisks(disks)
+	spec.Disks = disks
+	if s.daemon != nil {
+		spec.Shares = append(spec.Shares, share(s.daemon))
+		spec.SharedMemory = true
+	}
+	if s.machine, err = qemu.Start(ctx, s.opts.QEMU, spec); err != nil {
+		return err
+	}
+	s.releases.push(s.machine.Kill)
+	return nil
+}
+
+// connect waits for the agent, and gives up as soon as the VM is gone.
+func (s *Sandbox) connect(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(contextOf(s.machine.Done()), func() { cancel(errMachineEnded) })
+	defer stop()
+	client, err := agent.Connect(ctx, s.machine.Agent())
+	if err != nil {
+		return err
+	}
+	s.client = client
+	s.releases.push(func() { _ = client.Close() })
+	return nil
+}
+
+// configure gives the guest its identity and mounts the share.
+func (s *Sandbox) configure(ctx context.Context) error {
+	entropy := make([]byte, 64)
+	// crypto/rand.Read never fails on Linux.
+	_, _ = rand.Read(entropy)
+	_, err := s.client.VM.Configure(ctx, &agentapi.ConfigureRequest{
+		Entropy: entropy, TimeUnixNano: time.Now().UnixNano(), Hostname: s.opts.Hostname,
+		Interfaces: s.opts.Interfaces, Routes: s.opts.Routes, Sysctls: s.sysctls,
+	})
+	if err != nil {
+		return fmt.Errorf("configure the guest: %w", err)
+	}
+	if s.daemon == nil {
+		return nil
+	}
+	_, err = s.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{{
+		Type: "virtiofs", Source: storage.Tag, Target: storage.GuestShare, Options: []string{"nodev"},
+	}}})
+	if err != nil {
+		return fmt.Errorf("mount the share in the guest: %w", err)
+	}
+	return nil
+}
+
+// Done is closed when the sandbox is stopped and nothing of it is left.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// Err says why the sandbox ended, nil after Stop. It is valid after Done.
+func (s *Sandbox) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+// PID returns the process id of the VMM, 0 before Start.
+func (s *Sandbox) PID() int {
+	if s.machine == nil {
+		return 0
+	}
+	return s.machine.PID()
+}

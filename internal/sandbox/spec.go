@@ -1,0 +1,62 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/storage"
+)
+
+// readSpec reads the OCI spec of a bundle.
+func readSpec(bundle string) (*specs.Spec, error) {
+	path := filepath.Join(bundle, "config.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read OCI spec: %w", err)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(data, spec); err != nil {
+		return nil, fmt.Errorf("read OCI spec %s: %w", path, err)
+	}
+	return spec, nil
+}
+
+// specBind is a bind mount with its place among the guest spec's mounts.
+type specBind struct {
+	index int
+	bind  storage.Bind
+}
+
+// guestPlan translates the host's spec and lists the binds to attach.
+func guestPlan(id string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) {
+	plan, err := oci.Guest(host, oci.GuestOptions{ID: id})
+	if err != nil {
+		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", id, err)
+	}
+	if plan.Hooks != nil {
+		return nil, nil, fmt.Errorf("OCI spec of container %s: hooks on the host: %w", id, errdefs.ErrNotImplemented)
+	}
+	var binds []specBind
+	for _, b := range plan.Binds {
+		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
+			Source: b.Source, ReadOnly: b.ReadOnly, Recursive: slices.Contains(b.Options, "rbind"),
+		}})
+	}
+	return plan, binds, nil
+}
+
+func bundleRequest(id string, rootfs *agentapi.Rootfs, guest *specs.Spec, files []*agentapi.File) (*agentapi.CreateBundleRequest, error) {
+	spec, err := json.Marshal(guest)
+	if err != nil {
+		return nil, fmt.Errorf("encode guest spec of container %s: %w", id, err)
+	}
+	return &agentapi.CreateBundleRequest{Id: id, Rootfs: rootfs, Spec: spec, Files: files}, nil
+}

@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+)
+
+var (
+	errStopped      = errors.New("the sandbox was stopped")
+	errMachineEnded = errors.New("the virtual machine ended")
+	errConnection   = errors.New("the connection to the guest agent was lost")
+)
+
+// watch waits for the end of the VM, whoever brings it about.
+func (s *Sandbox) watch() {
+	var daemonDone <-chan struct{}
+	if s.daemon != nil {
+		daemonDone = s.daemon.Done()
+	}
+	var cause error
+	select {
+	case <-s.machine.Done():
+		cause = s.machineError()
+	case <-s.client.Done():
+		// The line breaks a moment before the VMM is gone. Its own account
+		// says more, so let it speak first.
+		s.waitMachine()
+		cause = s.machineError()
+		if cause == nil {
+			cause = errConnection
+		}
+	case <-daemonDone:
+		cause = fmt.Errorf("the file sharing daemon is gone: %w", orElse(s.daemon.Err(), errMachineEnded))
+	}
+	s.fail(cause)
+}
+
+// machineError says how the VMM ended, nil when the guest powered itself off.
+func (s *Sandbox) machineError() error {
+	select {
+	case <-s.machine.Done():
+		return s.machine.Err()
+	default:
+		return nil
+	}
+}
+
+// waitMachine gives the VMM a bounded time to end.
+func (s *Sandbox) waitMachine() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.StopTimeout)
+	defer cancel()
+	select {
+	case <-s.machine.Done():
+	case <-ctx.Done():
+	}
+}
+
+// explain adds what the VMM says of its end to an error that came of it.
+func (s *Sandbox) explain(err error) error {
+	if !errors.Is(err, errMachineEnded) {
+		select {
+		case <-s.machine.Done():
+		default:
+			return withConsole(err, s.machine.Console())
+		}
+	}
+	if cause := s.machine.Err(); cause != nil {
+		return cause
+	}
+	return withConsole(fmt.Errorf("the guest powered off while it was started: %w", errMachineEnded), s.machine.Console())
+}
+
+// fail ends the sandbox: processes are told, then everything is given back.
+// The first cause stays.
+func (s *Sandbox) fail(cause error) {
+	if !s.life.to(Stopped) {
+		return
+	}
+	s.mu.Lock()
+	if s.stopping {
+		cause = nil
+	}
+	s.cause = cause
+	s.mu.Unlock()
+	if cause != nil {
+		slog.Error("sandbox ended", "sandbox", s.opts.ID, "error", cause)
+	}
+	close(s.lost)
+	s.releases.unwind()
+	close(s.done)
+}
+
+// Stop powers the VM off, cleanly when the guest answers in time, and waits
+// until everything is gone.
+func (s *Sandbox) Stop(ctx context.Context) {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	if s.life.get() == Running {
+		s.powerOff(ctx)
+	}
+	s.fail(nil)
+	<-s.done
+}
+
+func (s *Sandbox) powerOff(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.StopTimeout)
+	defer cancel()
+	if _, err := s.client.VM.Shutdown(ctx, &agentapi.ShutdownRequest{}); err != nil {
+		slog.Warn("guest did not shut down, killing the VM", "sandbox", s.opts.ID, "error", err)
+		return
+	}
+	select {
+	case <-s.machine.Done():
+	case <-ctx.Done():
+		slog.Warn("guest did not power off in time, killing the VM", "sandbox", s.opts.ID)
+	}
+}
+
+func orElse(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+func logError(what, id string, err error) {
+	if err != nil {
+		slog.Warn(what, "sandbox", id, "error", err)
+	}
+}

@@ -1,0 +1,283 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/storage"
+)
+
+// Service answers containerd's Task service for one sandbox.
+type Service struct {
+	// build makes the sandbox of the first container's bundle.
+	build func(bundle string) (*sandbox.Sandbox, error)
+	// onCreate, when set, is told of each container that was made.
+	onCreate func(*sandbox.Container)
+	// onStart, when set, is told that the init of a container runs.
+	onStart func(*sandbox.Container)
+	// shutdown ends the sandbox process.
+	shutdown func()
+
+	mu      sync.Mutex
+	sandbox *sandbox.Sandbox
+}
+
+var empty = &emptypb.Empty{}
+
+// Create makes a container; the first one boots the VM.
+func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
+	if r.Checkpoint != "" {
+		return nil, fmt.Errorf("restore container %s from a checkpoint: %w", r.ID, errdefs.ErrNotImplemented)
+	}
+	sb, err := s.ensureSandbox(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	stdio, err := OpenStdio(ctx, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
+	if err != nil {
+		return nil, err
+	}
+	spec := sandbox.ContainerSpec{ID: r.ID, Bundle: r.Bundle, Stdio: stdio, Options: r.Options}
+	for _, m := range r.Rootfs {
+		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	container, err := sb.CreateContainer(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	if s.onCreate != nil {
+		s.onCreate(container)
+	}
+	return &task.CreateTaskResponse{Pid: uint32(os.Getpid())}, nil
+}
+
+// ensureSandbox returns the sandbox and makes it when there is none.
+func (s *Service) ensureSandbox(bundle string) (*sandbox.Sandbox, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sandbox != nil {
+		return s.sandbox, nil
+	}
+	sb, err := s.build(bundle)
+	if err != nil {
+		return nil, err
+	}
+	s.sandbox = sb
+	return sb, nil
+}
+
+func (s *Service) current() *sandbox.Sandbox {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sandbox
+}
+
+func (s *Service) container(id string) (*sandbox.Container, error) {
+	sb := s.current()
+	if sb == nil {
+		return nil, fmt.Errorf("container %s: %w", id, errdefs.ErrNotFound)
+	}
+	return sb.Container(id)
+}
+
+func (s *Service) process(id, execID string) (*sandbox.Process, error) {
+	c, err := s.container(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.Process(execID)
+}
+
+// Start runs a created process.
+func (s *Service) Start(ctx context.Context, r *task.StartRequest) (*task.StartResponse, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Process(r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := p.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if r.ExecID == "" && s.onStart != nil {
+		s.onStart(c)
+	}
+	return &task.StartResponse{Pid: pid}, nil
+}
+
+// Delete removes an ended or never started process.
+func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.DeleteResponse, error) {
+	p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Delete(ctx); err != nil {
+		return nil, err
+	}
+	status, at, _ := p.Exit()
+	return &task.DeleteResponse{Pid: p.PID(), ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
+}
+
+// Exec adds a process to a running container.
+func (s *Service) Exec(ctx context.Context, r *task.ExecProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	stdio, err := OpenStdio(ctx, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
+	if err != nil {
+		return nil, err
+	}
+	return empty, c.Exec(ctx, r.ExecID, r.Terminal, stdio, r.Spec)
+}
+
+// statuses translates states to containerd's.
+var statuses = map[sandbox.State]tasktypes.Status{
+	sandbox.Created: tasktypes.Status_CREATED,
+	sandbox.Running: tasktypes.Status_RUNNING,
+	sandbox.Paused:  tasktypes.Status_PAUSED,
+	sandbox.Stopped: tasktypes.Status_STOPPED,
+}
+
+// State reports where a process is in its life.
+func (s *Service) State(_ context.Context, r *task.StateRequest) (*task.StateResponse, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	p, err := c.Process(r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	resp := &task.StateResponse{
+		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: p.PID(),
+		Status: statuses[p.State()], Terminal: p.Terminal,
+	}
+	if p.State() == sandbox.Stopped {
+		status, at, _ := p.Exit()
+		resp.ExitStatus, resp.ExitedAt = status, timestamppb.New(at)
+	}
+	return resp, nil
+}
+
+// Wait answers when the process has exited and its output was handed over.
+func (s *Service) Wait(ctx context.Context, r *task.WaitRequest) (*task.WaitResponse, error) {
+	p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.Exited():
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	status, at, _ := p.Exit()
+	return &task.WaitResponse{ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
+}
+
+// Kill sends a signal to a process, or with All to the whole container.
+func (s *Service) Kill(ctx context.Context, r *task.KillRequest) (*emptypb.Empty, error) {
+	p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, p.Kill(ctx, r.Signal, r.All)
+}
+
+// Pids lists a container's processes.
+func (s *Service) Pids(ctx context.Context, r *task.PidsRequest) (*task.PidsResponse, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return c.Pids(ctx)
+}
+
+// Pause freezes a container.
+func (s *Service) Pause(ctx context.Context, r *task.PauseRequest) (*emptypb.Empty, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, c.Pause(ctx)
+}
+
+// Resume lets a paused container go on.
+func (s *Service) Resume(ctx context.Context, r *task.ResumeRequest) (*emptypb.Empty, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, c.Resume(ctx)
+}
+
+// Checkpoint is not offered.
+func (s *Service) Checkpoint(_ context.Context, r *task.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	return nil, fmt.Errorf("checkpoint container %s: %w", r.ID, errdefs.ErrNotImplemented)
+}
+
+// ResizePty sets the size of a process's terminal.
+func (s *Service) ResizePty(ctx context.Context, r *task.ResizePtyRequest) (*emptypb.Empty, error) {
+	p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, p.Resize(ctx, r.Width, r.Height)
+}
+
+// CloseIO ends a process's standard input.
+func (s *Service) CloseIO(_ context.Context, r *task.CloseIORequest) (*emptypb.Empty, error) {
+	p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Stdin {
+		p.CloseStdin()
+	}
+	return empty, nil
+}
+
+// Update changes a container's resource limits.
+func (s *Service) Update(ctx context.Context, r *task.UpdateTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, c.Update(ctx, r)
+}
+
+// Stats returns a container's cgroup v2 metrics.
+func (s *Service) Stats(ctx context.Context, r *task.StatsRequest) (*task.StatsResponse, error) {
+	c, err := s.container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return c.Stats(ctx)
+}
+
+// Connect reports the sandbox process and the container's init.
+func (s *Service) Connect(_ context.Context, r *task.ConnectRequest) (*task.ConnectResponse, error) {
+	resp := &task.ConnectResponse{ShimPid: uint32(os.Getpid())}
+	if c, err := s.container(r.ID); err == nil {
+		resp.TaskPid = c.Init().PID()
+	}
+	return resp, nil
+}
+
+// Shutdown ends the sandbox process.
+func (s *Service) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
+	s.shutdown()
+	return empty, nil
+}

@@ -1,0 +1,172 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/record"
+	"dougong.dev/dougong/internal/sandbox"
+)
+
+// Standalone is a sandbox process without a daemon above it: started by the
+// command line, it serves one container and ends with it.
+type Standalone struct {
+	Dir    record.Dir
+	Config config.Config
+	// Listener is where the Task service is served.
+	Listener net.Listener
+	// Lease ends the sandbox when its other end is closed, unless a byte came
+	// through first: then the sandbox lives until its container ends.
+	Lease io.Reader
+
+	service *Service
+	// ended is closed when the sandbox has stopped and its exit is on record.
+	ended chan struct{}
+	once  sync.Once
+}
+
+// flushTimeout bounds how long the last answers may take to leave.
+const flushTimeout = 2 * time.Second
+
+// Run serves until the sandbox has ended and nobody holds it any more.
+func (s *Standalone) Run(ctx context.Context) error {
+	// Mounts of the host may come in later; ours must never go out.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("separate the sandbox's mounts from the host's: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	s.ended = make(chan struct{})
+	s.service = &Service{build: s.build, onCreate: s.watch, onStart: s.started, shutdown: func() { s.end(nil) }}
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
+	if err != nil {
+		return fmt.Errorf("make server: %w", err)
+	}
+	Register(server, s.service)
+	go s.serve(ctx, server)
+	s.hold(ctx)
+	s.end(nil)
+	return s.leave(server)
+}
+
+func (s *Standalone) serve(ctx context.Context, server *ttrpc.Server) {
+	if err := server.Serve(ctx, s.Listener); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
+		slog.Error("serve Task", "error", err)
+	}
+}
+
+// hold returns when nobody needs this process any more.
+func (s *Standalone) hold(ctx context.Context) {
+	released := make(chan bool, 1)
+	go func() {
+		n, _ := s.Lease.Read(make([]byte, 1))
+		released <- n == 1
+	}()
+	select {
+	case <-ctx.Done():
+	case detached := <-released:
+		if !detached {
+			return
+		}
+		select {
+		case <-s.ended:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// leave lets the last answers out and removes what is to be removed.
+func (s *Standalone) leave(server *ttrpc.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	// Clients that stay connected are cut off.
+	_ = server.Shutdown(ctx)
+	_ = server.Close()
+	rec, err := s.Dir.Record()
+	if err == nil && !rec.AutoRemove {
+		_ = os.Remove(s.Dir.Socket())
+		return nil
+	}
+	return s.Dir.Remove()
+}
+
+func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
+	opts, err := Options(s.Config, s.Dir.ID, s.Dir.Path(), bundle)
+	if err != nil {
+		return nil, err
+	}
+	return sandbox.New(opts)
+}
+
+func (s *Standalone) started(*sandbox.Container) {
+	if err := s.Dir.MarkStarted(time.Now()); err != nil {
+		slog.Warn("note the start", "error", err)
+	}
+}
+
+// watch ends the sandbox with its container.
+func (s *Standalone) watch(c *sandbox.Container) {
+	go func() {
+		<-c.Init().Exited()
+		s.end(c.Init())
+	}()
+}
+
+// end stops the sandbox and records how its container ended.
+func (s *Standalone) end(init *sandbox.Process) {
+	s.once.Do(func() {
+		exit := record.Exit{Status: 137}
+		sb := s.service.current()
+		if sb != nil {
+			sb.Stop(context.Background())
+			if c, err := sb.Container(s.Dir.ID); err == nil && c.Init().State() != sandbox.Created {
+				<-c.Init().Exited()
+				init = c.Init()
+			}
+		}
+		if init != nil {
+			status, at, cause := init.Exit()
+			exit = record.Exit{Status: int(status), Time: at}
+			if cause != nil {
+				exit.Error = cause.Error()
+			}
+		}
+		if exit.Time.IsZero() {
+			exit.Time = time.Now()
+		}
+		if err := s.Dir.WriteExit(exit); err != nil {
+			slog.Error("note the exit", "error", err)
+		}
+		close(s.ended)
+	})
+	<-s.ended
+}
+
+// Inherited returns the listener and the lease that a standalone sandbox
+// process finds as descriptors 3 and 5; 4 is its lock, which it only holds.
+func Inherited() (net.Listener, *os.File, error) {
+	for fd := 3; fd <= 5; fd++ {
+		// None of them is for our own children.
+		syscall.CloseOnExec(fd)
+	}
+	f := os.NewFile(3, "task.sock")
+	defer f.Close()
+	listener, err := net.FileListener(f)
+	if err != nil {
+		return nil, nil, fmt.Errorf("descriptor 3 is not a listening socket; this mode is for dougong's own use: %w", err)
+	}
+	return listener, os.NewFile(5, "lease"), nil
+}

@@ -1,0 +1,167 @@
+// Package storage decides how the root file system and the bind mounts of a
+// container reach its VM: as disks, as directories of the sandbox's share, or
+// as memory of the guest.
+//
+// The plan is a function from data to data; Tree is the thin edge that does
+// the mounts on the host side. It must not talk to the VMM or to the guest.
+package storage
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+)
+
+const (
+	// Tag is the name of the one share of a sandbox.
+	Tag = "dougong"
+	// GuestShare is where the guest mounts the share.
+	GuestShare = "/run/dougong/shared"
+)
+
+// Mount is a mount as containerd hands it to a shim.
+type Mount struct {
+	Type, Source, Target string
+	Options              []string
+}
+
+// Bind is a host path that a container asked for.
+type Bind struct {
+	// Source is an absolute host path.
+	Source string
+	// ReadOnly is enforced on the host, whatever the guest does.
+	ReadOnly bool
+	// Recursive takes the mounts below Source along.
+	Recursive bool
+}
+
+// Request is what one container needs.
+type Request struct {
+	ContainerID string
+	Rootfs      []Mount
+	Binds       []Bind
+	// WritableSize bounds the writable layer kept in guest memory, in the
+	// notation of tmpfs: "50%", "256m".
+	WritableSize string
+}
+
+// Disk is a file or block device that becomes a disk of the VM.
+type Disk struct {
+	Serial, Path string
+	ReadOnly     bool
+}
+
+// Entry is a host directory or file that becomes visible in the share.
+type Entry struct {
+	// Name is its path below the share.
+	Name string
+	// Mount makes it appear on the host; for a bind Type is "bind".
+	Mount Mount
+	// ReadOnly and Recursive are as in Bind.
+	ReadOnly, Recursive bool
+}
+
+// Plan says what to attach and what to tell the guest.
+type Plan struct {
+	Disks   []Disk
+	Entries []Entry
+	// Rootfs is for the agent's CreateBundle.
+	Rootfs *agentapi.Rootfs
+	// BindSources are the guest paths of Request.Binds, in their order.
+	BindSources []string
+}
+
+// NeedsShare reports whether the VM needs a file sharing daemon.
+func (p *Plan) NeedsShare() bool { return len(p.Entries) > 0 }
+
+// New plans the storage of one container.
+func New(r Request) (*Plan, error) {
+	p := &Plan{}
+	if err := p.rootfs(r); err != nil {
+		return nil, err
+	}
+	for i, b := range r.Binds {
+		if !path.IsAbs(b.Source) {
+			return nil, fmt.Errorf("bind mount of %q: the source must be an absolute path: %w", b.Source, errdefs.ErrInvalidArgument)
+		}
+		name := fmt.Sprintf("%s/bind-%d", r.ContainerID, i)
+		p.Entries = append(p.Entries, Entry{
+			Name: name, Mount: Mount{Type: "bind", Source: b.Source},
+			ReadOnly: b.ReadOnly, Recursive: b.Recursive,
+		})
+		p.BindSources = append(p.BindSources, path.Join(GuestShare, name))
+	}
+	return p, nil
+}
+
+// diskTypes are file systems that the guest mounts from a disk by itself.
+var diskTypes = []string{"erofs", "ext4", "xfs"}
+
+func (p *Plan) rootfs(r Request) error {
+	if len(r.Rootfs) == 0 {
+		return fmt.Errorf("container %s has no root file system: %w", r.ContainerID, errdefs.ErrInvalidArgument)
+	}
+	p.Rootfs = &agentapi.Rootfs{}
+	writable := false
+	// The topmost layer comes last in a list of mounts and first in a list
+	// of overlay directories.
+	for i, m := range slices.Backward(r.Rootfs) {
+		lower, rw, err := p.lower(r, i, m)
+		if err != nil {
+			return err
+		}
+		p.Rootfs.Lowers = append(p.Rootfs.Lowers, lower)
+		writable = writable || rw
+	}
+	if writable && len(r.Rootfs) > 1 {
+		return fmt.Errorf("root file system of container %s has %d mounts and not all are read-only: %w", r.ContainerID, len(r.Rootfs), errdefs.ErrNotImplemented)
+	}
+	if !writable {
+		p.Rootfs.Writable = &agentapi.Writable{Mount: &agentapi.Mount{
+			Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=0755", "size=" + r.WritableSize},
+		}}
+	}
+	return nil
+}
+
+// lower plans one mount of the root file system and reports whether the
+// container may write to it directly.
+func (p *Plan) lower(r Request, i int, m Mount) (*agentapi.Mount, bool, error) {
+	readOnly := slices.Contains(m.Options, "ro")
+	switch {
+	case slices.Contains(diskTypes, m.Type):
+		readOnly = readOnly || m.Type == "erofs"
+		serial := Serial(r.ContainerID, i)
+		p.Disks = append(p.Disks, Disk{Serial: serial, Path: m.Source, ReadOnly: readOnly})
+		return &agentapi.Mount{Type: m.Type, Source: "serial:" + serial, Options: diskOptions(m.Options, readOnly)}, !readOnly, nil
+	case m.Type == "bind" || m.Type == "overlay":
+		name := fmt.Sprintf("%s/rootfs-%d", r.ContainerID, i)
+		p.Entries = append(p.Entries, Entry{Name: name, Mount: m, ReadOnly: readOnly, Recursive: slices.Contains(m.Options, "rbind")})
+		return &agentapi.Mount{Type: "bind", Source: path.Join(GuestShare, name)}, !readOnly, nil
+	}
+	return nil, false, fmt.Errorf("root file system of type %q at %q: %w", m.Type, m.Source, errdefs.ErrNotImplemented)
+}
+
+// diskOptions drops what concerns only the host's way of mounting.
+func diskOptions(options []string, readOnly bool) []string {
+	keep := slices.DeleteFunc(slices.Clone(options), func(o string) bool {
+		return o == "loop" || o == "rw" || o == "ro" || strings.HasPrefix(o, "X-")
+	})
+	if readOnly {
+		keep = append(keep, "ro")
+	}
+	return keep
+}
+
+// Serial is the serial number, at most 20 bytes, of the i-th disk of a container.
+func Serial(containerID string, i int) string {
+	sum := sha256.Sum256([]byte(containerID))
+	return fmt.Sprintf("%s-%d", hex.EncodeToString(sum[:6]), i)
+}

@@ -1,0 +1,127 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Tree is the directory that a sandbox shares with its guest. Every host
+// directory in it is a mount, seen only in the sandbox process's own mount
+// namespace, so that the kernel removes it when the sandbox is gone.
+type Tree struct{ dir string }
+
+// NewTree makes dir the root of a tree. Later mounts below it propagate to
+// the file sharing daemon, which lives in a mount namespace below ours.
+func NewTree(dir string) (*Tree, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make directory of the share: %w", err)
+	}
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		return nil, fmt.Errorf("bind %s to itself: %w", dir, err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_SHARED, ""); err != nil {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		return nil, fmt.Errorf("make %s a shared mount: %w", dir, err)
+	}
+	return &Tree{dir: dir}, nil
+}
+
+// Dir is the path of the tree on the host.
+func (t *Tree) Dir() string { return t.dir }
+
+// Close unmounts everything in the tree and removes it.
+func (t *Tree) Close() error {
+	if err := unix.Unmount(t.dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("unmount %s: %w", t.dir, err)
+	}
+	return os.RemoveAll(t.dir)
+}
+
+// Add makes an entry visible.
+func (t *Tree) Add(e Entry) error {
+	target := filepath.Join(t.dir, e.Name)
+	if err := makeTarget(target, e.Mount); err != nil {
+		return err
+	}
+	if err := mountEntry(target, e); err != nil {
+		_ = os.Remove(target)
+		return err
+	}
+	if !e.ReadOnly {
+		return nil
+	}
+	if err := setReadOnly(target, e.Recursive); err != nil {
+		_ = t.Remove(e)
+		return fmt.Errorf("make %q read-only: %w", e.Mount.Source, err)
+	}
+	return nil
+}
+
+// Remove takes an entry away again.
+func (t *Tree) Remove(e Entry) error {
+	target := filepath.Join(t.dir, e.Name)
+	if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount %s: %w", target, err)
+	}
+	return os.Remove(target)
+}
+
+// makeTarget makes the mount point: a file for a file, a directory otherwise.
+func makeTarget(target string, m Mount) error {
+	isDir := true
+	if m.Type == "bind" {
+		info, err := os.Stat(m.Source)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("bind source path does not exist: %s: %w", m.Source, fs.ErrNotExist)
+		}
+		if err != nil {
+			return fmt.Errorf("bind mount of %s: %w", m.Source, err)
+		}
+		isDir = info.IsDir()
+	}
+	if isDir {
+		return os.MkdirAll(target, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("make mount point of %s: %w", m.Source, err)
+	}
+	return f.Close()
+}
+
+func mountEntry(target string, e Entry) error {
+	if e.Mount.Type == "bind" {
+		flags := uintptr(unix.MS_BIND)
+		if e.Recursive {
+			flags |= unix.MS_REC
+		}
+		if err := unix.Mount(e.Mount.Source, target, "", flags, ""); err != nil {
+			return fmt.Errorf("bind %s into the share: %w", e.Mount.Source, err)
+		}
+		return nil
+	}
+	options := strings.Join(e.Mount.Options, ",")
+	if err := unix.Mount(e.Mount.Source, target, e.Mount.Type, 0, options); err != nil {
+		return fmt.Errorf("mount %s (%s) into the share: %w", e.Mount.Type, options, err)
+	}
+	return nil
+}
+
+// setReadOnly works on the whole subtree of mounts, which the old
+// MS_REMOUNT does not.
+func setReadOnly(target string, recursive bool) error {
+	flags := uint(unix.AT_NO_AUTOMOUNT)
+	if recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	return unix.MountSetattr(unix.AT_FDCWD, target, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+}
