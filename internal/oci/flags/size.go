@@ -6,9 +6,15 @@ import (
 	"strings"
 )
 
+// maxSizeText is more than any number of bytes takes.
+const maxSizeText = 32
+
 // ParseSize reads a number of bytes with an optional unit of 1024: b, k, m, g,
 // t, also written kb or KiB, in any case: "512m", "1.5g", "1073741824".
 func ParseSize(s string) (int64, error) {
+	if len(s) > maxSizeText {
+		return 0, invalid("size %.16q… is not understood: write it like 512m or 1g", s)
+	}
 	text := strings.ToLower(strings.TrimSpace(s))
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz")
 	shift, ok := map[string]int{
