@@ -67,15 +67,15 @@ func Hosts(hostname string) []byte {
 // maxHostname is the kernel's limit for a host name.
 const maxHostname = 64
 
+const hostnameLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 // checkHostname refuses names that would break the files or sethostname.
 func checkHostname(name string) error {
 	if len(name) > maxHostname {
 		return invalid("host name %q is longer than %d characters", name, maxHostname)
 	}
-	for _, label := range strings.Split(name, ".") {
-		bad := strings.ContainsFunc(label, func(r rune) bool {
-			return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-		})
+	for label := range strings.SplitSeq(name, ".") {
+		bad := strings.Trim(label, hostnameLetters) != ""
 		if name != "" && (label == "" || bad || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-")) {
 			return invalid("host name %q has characters that no host name may have", name)
 		}

@@ -44,7 +44,7 @@ func TestFilesFallBack(t *testing.T) {
 func TestFilesRefuse(t *testing.T) {
 	_, err := Files(RunOptions{DNS: []string{"dns.example.org"}}, nil)
 	checkResult(t, "dns", "", err, `error: DNS server "dns.example.org"`)
-	for _, name := range []string{"a b", "a\nb", "-a", "a-", "a..b", ".a", "ä", strings.Repeat("a", 65)} {
+	for _, name := range []string{"a b", "a\nb", "-a", "a-", "a..b", ".a", "ä", "a\u212ab", strings.Repeat("a", 65)} {
 		_, err := Files(RunOptions{Hostname: name}, nil)
 		checkResult(t, name, "", err, "error: host name")
 	}

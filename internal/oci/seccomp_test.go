@@ -22,7 +22,7 @@ func allowed(s *specs.LinuxSeccomp) []string {
 // What the profile is there to stop.
 func TestSeccompDenies(t *testing.T) {
 	calls := allowed(DefaultSeccomp("amd64", defaultCapabilities))
-	for _, name := range strings.Fields(`mount umount2 pivot_root move_mount open_tree fsopen mount_setattr reboot kexec_load kexec_file_load
+	for name := range strings.FieldsSeq(`mount umount2 pivot_root move_mount open_tree fsopen mount_setattr reboot kexec_load kexec_file_load
 		init_module finit_module delete_module bpf perf_event_open userfaultfd keyctl add_key request_key clone clone3 unshare setns
 		settimeofday clock_settime swapon swapoff acct iopl ioperm open_by_handle_at io_uring_setup io_uring_enter nfsservctl quotactl
 		socket personality syslog vhangup kcmp sethostname lookup_dcookie uselib ustat sysfs _sysctl vm86 mbind move_pages`) {
@@ -30,7 +30,7 @@ func TestSeccompDenies(t *testing.T) {
 			t.Errorf("%s is allowed", name)
 		}
 	}
-	for _, name := range strings.Fields("read write execve chroot ptrace futex openat2 statx rseq close_range faccessat2 arch_prctl") {
+	for name := range strings.FieldsSeq("read write execve chroot ptrace futex openat2 statx rseq close_range faccessat2 arch_prctl") {
 		if !slices.Contains(calls, name) {
 			t.Errorf("%s is not allowed", name)
 		}
