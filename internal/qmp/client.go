@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -139,10 +140,20 @@ func (c *Client) read() {
 
 // readCause makes an end within a message an ordinary end.
 func readCause(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if peerClosed(err) {
 		return io.EOF
 	}
 	return fmt.Errorf("read from QEMU: %w", err)
+}
+
+// peerClosed says that QEMU has closed its end, be it with commands unread.
+func peerClosed(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // dispatch hands a message to whom it concerns.

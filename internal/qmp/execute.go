@@ -3,8 +3,8 @@ package qmp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -134,16 +134,21 @@ func (c *Client) send(ctx context.Context, line []byte, file *os.File) error {
 	return nil
 }
 
-// sendFailed ends the connection and tells the cause that came first.
+// sendFailed ends the connection, if it has not ended before, and returns
+// ctx's error when ctx did it, else what ended the connection.
 func (c *Client) sendFailed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	c.end(fmt.Errorf("write to QEMU: %w", err))
-	if errors.Is(c.Err(), ErrClosed) {
-		return ErrClosed
+	if peerClosed(err) {
+		c.end(io.EOF)
+	} else {
+		c.end(fmt.Errorf("write to QEMU: %w", err))
 	}
-	return err
+	if ctx.Err() != nil {
+		return err
+	}
+	return c.Err()
 }
 
 // write puts line on the connection, with the file on its first byte.

@@ -1,0 +1,117 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// AgentPort is the name of the virtio-serial port that leads to the agent.
+const AgentPort = "dev.dougong.agent"
+
+// FDs says under which numbers QEMU inherits its files.
+type FDs struct {
+	// QMP, Agent and Console are connected UNIX sockets.
+	QMP, Agent, Console int
+	// Kernel and Initrd are open for reading, so that the paths need not be
+	// reachable for QEMU's user; the files themselves must be readable to it.
+	Kernel, Initrd int
+	// Disks and Shares are in the order of the spec.
+	Disks  []DiskFD
+	Shares []int
+}
+
+// DiskFD is the file behind a disk.
+type DiskFD struct {
+	FD int
+	// Block is set for a block device, which QEMU opens by another driver.
+	Block bool
+}
+
+// What does not depend on the machine: no device, file or window that was not
+// asked for, the end of QEMU at the guest's first reset, and every system call
+// filter there is.
+var fixedArgs = []string{
+	"-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
+	"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+}
+
+// Args is QEMU's command line, without the program's name, for a machine. It
+// is a pure function; its only errors are those of a spec that cannot work.
+func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
+	if err := validate(spec); err != nil {
+		return nil, err
+	}
+	if len(fds.Disks) != len(spec.Disks) || len(fds.Shares) != len(spec.Shares) {
+		return nil, fmt.Errorf("machine %q: %d files for %d disks, %d sockets for %d shares",
+			spec.Name, len(fds.Disks), len(spec.Disks), len(fds.Shares), len(spec.Shares))
+	}
+	args := append([]string{"-name", "guest=" + escape(spec.Name)}, fixedArgs...)
+	args = append(args, machineArgs(spec)...)
+	args = append(args, kernelArgs(spec, fds)...)
+	args = append(args, lineArgs(fds)...)
+	args = append(args, commonDeviceArgs()...)
+	for i, d := range spec.Disks {
+		args = append(args, diskArgs(i, d, fds.Disks[i])...)
+	}
+	for _, n := range spec.NICs {
+		args = append(args, nicArgs(n)...)
+	}
+	for i, s := range spec.Shares {
+		args = append(args, shareArgs(i, s, fds.Shares[i])...)
+	}
+	return args, nil
+}
+
+// machineArgs describe board, CPUs and memory. docs/design/machine.md has the
+// measurements behind the choices.
+func machineArgs(spec vmm.MachineSpec) []string {
+	machine := "q35,memory-backend=mem,usb=off,sata=off,smbus=off,vmport=off,i8042=off,hpet=off,smm=off"
+	return []string{
+		"-machine", machine,
+		// Half as long to the kernel's first instruction as SeaBIOS.
+		"-bios", "qboot.rom",
+		"-accel", accelerator(spec.Accelerator),
+		"-cpu", cpuModel(spec.Accelerator),
+		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", spec.CPUs, max(spec.CPUs, spec.MaxCPUs)),
+		"-m", "size=" + strconv.Itoa(spec.MemoryMiB) + "M",
+		"-object", memoryBackend(spec),
+	}
+}
+
+// tcgCacheMiB is the size of TCG's cache of translated code. It is filled by
+// a boot and never shrinks, so it is most of what a small idle machine costs.
+const tcgCacheMiB = 64
+
+func accelerator(a vmm.Accelerator) string {
+	if a == vmm.KVM {
+		return "kvm"
+	}
+	return "tcg,thread=multi,tb-size=" + strconv.Itoa(tcgCacheMiB)
+}
+
+// cpuModel is for KVM the host's own CPU and for TCG all that it can do
+// (x86-64-v3), but for what makes an emulated machine slower: 5-level page
+// tables, and the promise that byte-wise string moves are fast.
+func cpuModel(a vmm.Accelerator) string {
+	if a == vmm.KVM {
+		return "host"
+	}
+	return "max,la57=off,erms=off"
+}
+
+// memoryBackend keeps memory private to QEMU unless another process serves
+// devices out of it.
+func memoryBackend(spec vmm.MachineSpec) string {
+	size := "size=" + strconv.Itoa(spec.MemoryMiB) + "M"
+	if spec.SharedMemory || len(spec.Shares) > 0 {
+		return option("memory-backend-memfd", "id=mem", size, "share=on")
+	}
+	return option("memory-backend-ram", "id=mem", size)
+}
+
+func kernelArgs(spec vmm.MachineSpec, fds FDs) []string {
+	path := func(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+	return []string{"-kernel", path(fds.Kernel), "-initrd", path(fds.Initrd), "-append", spec.Cmdline}
+}

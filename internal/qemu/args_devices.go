@@ -1,0 +1,102 @@
+package qemu
+
+import (
+	"fmt"
+	"strconv"
+
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// HotplugPorts is how many devices can be plugged in later. q35's own bus
+// refuses them, so that each needs a port made in advance.
+const HotplugPorts = 4
+
+// HotplugBus is the bus behind a port, of 0 to HotplugPorts-1. It takes one
+// device, at address 0.
+func HotplugBus(port int) string { return "hotplug" + strconv.Itoa(port) }
+
+// virtio ends every virtio device's options: the legacy interface would only
+// cost the guest more probing.
+const virtio = "disable-legacy=on"
+
+// lineArgs connect QMP, the agent's port and the serial console.
+func lineArgs(fds FDs) []string {
+	return []string{
+		"-chardev", socket("qmp", fds.QMP),
+		"-mon", "chardev=qmp,mode=control",
+		"-chardev", socket("console", fds.Console),
+		"-device", "isa-serial,chardev=console",
+		"-chardev", socket("agent", fds.Agent),
+		// Two ports and not the default 31: the guest sets up queues for all.
+		"-device", option("virtio-serial-pci", "id=serial", "max_ports=2", virtio),
+		"-device", option("virtserialport", "bus=serial.0", "nr=1", "chardev=agent", "name="+AgentPort),
+	}
+}
+
+func socket(id string, fd int) string {
+	return option("socket", "id="+id, "fd="+strconv.Itoa(fd))
+}
+
+// commonDeviceArgs are what every machine has: a way to report a panic,
+// entropy, memory given back to the host, and ports for hot-plug.
+func commonDeviceArgs() []string {
+	args := []string{
+		"-device", "pvpanic",
+		"-object", "rng-builtin,id=entropy",
+		"-device", option("virtio-rng-pci", "rng=entropy", virtio),
+		"-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio),
+	}
+	for i := range HotplugPorts {
+		args = append(args, "-device", option("pcie-root-port", "id="+HotplugBus(i), "chassis="+strconv.Itoa(i+1)))
+	}
+	return args
+}
+
+// diskArgs attach one disk. The file comes as a descriptor, so that QEMU's
+// user need not reach its path, and a read-only disk is read-only in QEMU too.
+func diskArgs(i int, d vmm.Disk, file DiskFD) []string {
+	driver, access := "file", "read-only=off,discard=unmap"
+	if file.Block {
+		driver = "host_device"
+	}
+	if d.ReadOnly {
+		// Nobody writes, so there is nothing to lock against.
+		access = "read-only=on,locking=off"
+	}
+	node := "disk" + strconv.Itoa(i)
+	path := "filename=/dev/fdset/" + strconv.Itoa(i)
+	return []string{
+		"-add-fd", fmt.Sprintf("fd=%d,set=%d", file.FD, i),
+		"-blockdev", option("driver="+driver, "node-name="+node, path, "auto-read-only=off", access),
+		"-device", option("virtio-blk-pci", "id="+node+"-device", "drive="+node, "serial="+escape(d.Serial), virtio),
+	}
+}
+
+// nicArgs attach one network device. IPv6 is off because the guest of a user
+// network has no route to offer for it.
+func nicArgs(n vmm.NIC) []string {
+	backend := []string{"user", "id=" + n.ID, "ipv6=off"}
+	if n.User.Restrict {
+		backend = append(backend, "restrict=on")
+	}
+	for _, f := range n.User.Forwards {
+		backend = append(backend, "hostfwd="+forwardRule(f))
+	}
+	return []string{
+		"-netdev", option(backend...),
+		"-device", option("virtio-net-pci", "id="+n.ID+"-device", "netdev="+n.ID, "mac="+n.MAC, "romfile=", virtio),
+	}
+}
+
+// forwardRule is QEMU's notation, which its errors show too.
+func forwardRule(f vmm.Forward) string {
+	return fmt.Sprintf("%s:%s:%d-:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)
+}
+
+func shareArgs(i int, s vmm.Share, fd int) []string {
+	id := "share" + strconv.Itoa(i)
+	return []string{
+		"-chardev", socket(id, fd),
+		"-device", option("vhost-user-fs-pci", "id="+id+"-device", "chardev="+id, "tag="+escape(s.Tag), "queue-size=1024"),
+	}
+}
