@@ -1,0 +1,110 @@
+// Package identity makes a virtual machine one of its own: entropy, clock,
+// host name and kernel parameters.
+//
+// It owns the system calls for that and must not know who asks. Everything
+// in it can be done again without harm.
+package identity
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// minEntropy is a full seed of the kernel's generator, in bytes.
+	minEntropy = 32
+	maxEntropy = 4096
+	maxName    = 64
+)
+
+// The requests of random(4), as <linux/random.h> has them.
+const (
+	rndAddEntropy = 0x40085203
+	rndReseedCRNG = 0x5207
+)
+
+// Seed credits random bytes to the kernel's generator and reseeds it from
+// them, so that two copies of one machine part ways.
+func Seed(random []byte) error {
+	if len(random) < minEntropy || len(random) > maxEntropy {
+		return fmt.Errorf("seed random generator: %d bytes of entropy, want %d to %d: %w",
+			len(random), minEntropy, maxEntropy, errdefs.ErrInvalidArgument)
+	}
+	f, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("seed random generator: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	pool := poolInfo(random)
+	if err := ioctl(f, rndAddEntropy, uintptr(unsafe.Pointer(&pool[0]))); err != nil {
+		return fmt.Errorf("add entropy: %w", err)
+	}
+	if err := ioctl(f, rndReseedCRNG, 0); err != nil {
+		return fmt.Errorf("reseed random generator: %w", err)
+	}
+	return nil
+}
+
+// poolInfo is struct rand_pool_info: bits, bytes, and the bytes themselves.
+func poolInfo(random []byte) []byte {
+	var b []byte
+	b = binary.NativeEndian.AppendUint32(b, uint32(len(random)*8))
+	b = binary.NativeEndian.AppendUint32(b, uint32(len(random)))
+	return append(b, random...)
+}
+
+func ioctl(f *os.File, request, arg uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, arg); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// SetClock sets the machine's wall clock.
+func SetClock(now time.Time) error {
+	ts, err := unix.TimeToTimespec(now)
+	if err != nil {
+		return fmt.Errorf("set clock to %v: %w", now, err)
+	}
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
+		return fmt.Errorf("set clock to %v: %w", now, err)
+	}
+	return nil
+}
+
+// SetHostname sets the host name of the machine's first UTS namespace.
+func SetHostname(name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("host name %q: %w", name, errdefs.ErrInvalidArgument)
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		return fmt.Errorf("set host name %q: %w", name, err)
+	}
+	return nil
+}
+
+// SetSysctls writes kernel parameters, named in the style of
+// "net.ipv4.ip_forward", below proc ("/proc/sys").
+func SetSysctls(proc string, values map[string]string) error {
+	var errs []error
+	for name, value := range values {
+		path := strings.ReplaceAll(name, ".", "/")
+		if !filepath.IsLocal(path) {
+			errs = append(errs, fmt.Errorf("sysctl %q: %w", name, errdefs.ErrInvalidArgument))
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(proc, path), []byte(value), 0); err != nil {
+			errs = append(errs, fmt.Errorf("set sysctl %s to %q: %w", name, value, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,166 @@
+// Package mount mounts file systems in the guest.
+//
+// It owns the meaning of mount options and the finding of sources. It must not
+// know what a file system is for.
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	agent "dougong.dev/dougong/api/agent/v1"
+)
+
+// SerialPrefix marks a source that is a disk's serial number.
+const SerialPrefix = "serial:"
+
+// diskTimeout is how long a disk may take to be attached.
+const diskTimeout = 30 * time.Second
+
+// disks is where nodes of disks are found.
+type disks interface {
+	Disk(ctx context.Context, serial string) (string, error)
+}
+
+// Mounter mounts and unmounts.
+type Mounter struct {
+	disks disks
+}
+
+// New returns a Mounter that finds disks by from.
+func New(from disks) *Mounter { return &Mounter{disks: from} }
+
+// All mounts everything in order; after a failure nothing of it stays.
+func (m *Mounter) All(ctx context.Context, mounts []*agent.Mount) error {
+	for i, one := range mounts {
+		if err := m.One(ctx, one); err != nil {
+			for _, done := range slices.Backward(mounts[:i]) {
+				err = errors.Join(err, Unmount(done.Target))
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// One makes the target when it is missing, and mounts.
+func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
+	if !filepath.IsAbs(one.Target) || filepath.Clean(one.Target) != one.Target {
+		return fmt.Errorf("mount target %q is no clean absolute path: %w", one.Target, errdefs.ErrInvalidArgument)
+	}
+	source, err := m.source(ctx, one.Source)
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", one.Type, one.Target, err)
+	}
+	if err := mount(one, source); err != nil {
+		return fmt.Errorf("mount %s %q on %s: %w", one.Type, one.Source, one.Target, err)
+	}
+	return nil
+}
+
+func (m *Mounter) source(ctx context.Context, source string) (string, error) {
+	serial, ok := strings.CutPrefix(source, SerialPrefix)
+	if !ok {
+		return source, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
+	defer cancel()
+	return m.disks.Disk(ctx, serial)
+}
+
+func mount(one *agent.Mount, source string) error {
+	o := parse(one.Options)
+	if err := makeTarget(one.Type, source, one.Target); err != nil {
+		return err
+	}
+	fstype := one.Type
+	if fstype == "bind" {
+		o.flags |= unix.MS_BIND
+		fstype = ""
+	}
+	if o.flags&unix.MS_BIND == 0 {
+		if err := unix.Mount(source, one.Target, fstype, o.flags, o.data); err != nil {
+			return err
+		}
+		return o.propagate(one.Target)
+	}
+	if err := unix.Mount(source, one.Target, "", o.flags&(unix.MS_BIND|unix.MS_REC), ""); err != nil {
+		return err
+	}
+	if err := o.rebind(one.Target); err != nil {
+		return errors.Join(err, Unmount(one.Target))
+	}
+	return nil
+}
+
+// rebind sets the flags of a bind mount, which the kernel ignores when it is
+// made.
+func (o options) rebind(target string) error {
+	if rest := o.flags &^ (unix.MS_BIND | unix.MS_REC); rest != 0 {
+		if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_BIND|rest, ""); err != nil {
+			return err
+		}
+	}
+	return o.propagate(target)
+}
+
+func (o options) propagate(target string) error {
+	if o.propagation == 0 {
+		return nil
+	}
+	return unix.Mount("", target, "", o.propagation, "")
+}
+
+// makeTarget makes what is mounted on: a file for the bind of a file, else a
+// directory.
+func makeTarget(fstype, source, target string) error {
+	if _, err := os.Lstat(target); err == nil {
+		return nil
+	}
+	if fstype == "bind" {
+		info, err := os.Stat(source)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return makeFile(target)
+		}
+	}
+	return os.MkdirAll(target, 0o755)
+}
+
+func makeFile(path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// Unmount unmounts the topmost mount of target. One that is in use is taken
+// out of sight at once and ends with its last user.
+func Unmount(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount %s: nothing is mounted there: %w", target, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", target, err)
+	}
+	return nil
+}

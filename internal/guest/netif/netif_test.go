@@ -1,0 +1,144 @@
+package netif
+
+import (
+	"context"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	agent "dougong.dev/dougong/api/agent/v1"
+)
+
+const mac = "02:00:00:00:00:01"
+
+// inNetwork runs a test in a network of its own, on a thread that is thrown
+// away with it.
+func inNetwork(t *testing.T, test func(t *testing.T)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for a network namespace")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		test(t)
+	}()
+	<-done
+}
+
+func plug(t *testing.T) {
+	t.Helper()
+	hw, err := net.ParseMAC(mac)
+	if err != nil {
+		t.Error(err)
+	}
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "some0", HardwareAddr: hw}, PeerName: "peer0"}
+	if err := netlink.LinkAdd(veth); err != nil {
+		t.Errorf("add interface: %v", err)
+	}
+}
+
+func plan() ([]*agent.Interface, []*agent.Route) {
+	return []*agent.Interface{{
+		Name: "eth0", Mac: mac, Mtu: 1400, Addresses: []string{"10.0.2.15/24", "fec0::15/64"},
+	}}, []*agent.Route{
+		{Gateway: "10.0.2.2", Device: "eth0"},
+		{Destination: "192.0.2.0/24", Device: "eth0", LinkScope: true, Source: "10.0.2.15"},
+	}
+}
+
+func TestApply(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		plug(t)
+		interfaces, routes := plan()
+		for range 2 {
+			if err := Apply(t.Context(), interfaces, routes); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if a := link.Attrs(); a.MTU != 1400 || a.Flags&net.FlagUp == 0 || a.HardwareAddr.String() != mac {
+			t.Errorf("interface: %+v", a)
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+		if err != nil || len(addrs) != 1 || addrs[0].IPNet.String() != "10.0.2.15/24" {
+			t.Errorf("addresses: %v, %v", addrs, err)
+		}
+		var got []string
+		list, err := netlink.RouteList(link, netlink.FAMILY_V4)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, r := range list {
+			got = append(got, r.Dst.String()+" "+r.Gw.String())
+		}
+		want := []string{"0.0.0.0/0 10.0.2.2", "10.0.2.0/24 <nil>", "192.0.2.0/24 <nil>"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestLoopbackOnly(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		if err := Apply(t.Context(), nil, nil); err != nil {
+			t.Error(err)
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil || lo.Attrs().Flags&net.FlagUp == 0 {
+			t.Errorf("loopback: %v, %v", lo, err)
+		}
+	})
+}
+
+func TestMissingInterface(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		interfaces, _ := plan()
+		if err := Apply(ctx, interfaces, nil); !errdefs.IsNotFound(err) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestBadPlans(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		plug(t)
+		for name, i := range map[string]*agent.Interface{
+			"mac":     {Name: "eth0", Mac: "xyz"},
+			"address": {Name: "eth0", Mac: mac, Addresses: []string{"10.0.0.1"}},
+		} {
+			if err := Apply(t.Context(), []*agent.Interface{i}, nil); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for name, r := range map[string]*agent.Route{
+			"empty":       {},
+			"destination": {Destination: "x"},
+			"gateway":     {Gateway: "x"},
+			"source":      {Destination: "10.0.0.0/8", Source: "x"},
+		} {
+			if err := Apply(t.Context(), nil, []*agent.Route{r}); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("route %s: %v", name, err)
+			}
+		}
+	})
+}
