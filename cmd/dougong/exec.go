@@ -77,6 +77,6 @@ func (o *execOptions) process(dir record.Dir, args []string) (*specs.Process, er
 	if err != nil {
 		return nil, err
 	}
-	return execProcess(container.Process, o, args, env), nil
+	return execProcess(container.Process, o, args, env)
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/engine"
-	"dougong.dev/dougong/internal/oci/flags"
+	"dougong.dev/dougong/internal/oci"
 )
 
 func newKillCommand(a *app) *cobra.Command {
@@ -17,7 +17,7 @@ func newKillCommand(a *app) *cobra.Command {
 		Short: "Send a signal to the first process of containers",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			signal, err := flags.ParseSignal(name)
+			signal, err := oci.ParseSignal(name)
 			if err != nil {
 				return err
 			}

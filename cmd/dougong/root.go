@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/engine"
 	"dougong.dev/dougong/internal/image"
+	"dougong.dev/dougong/internal/image/layer"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/version"
 )
@@ -52,7 +52,7 @@ func newRootCommand() *cobra.Command {
 	addCommands(root, groupContainers, newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a),
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
-	addCommands(root, groupHost, newCheckCommand(a), newGuestCommand(a), newVersionCommand(a), newManCommand())
+	addCommands(root, groupHost, newGuestCommand(a), newVersionCommand(a), newManCommand())
 	return root
 }
 
@@ -109,7 +109,10 @@ func (a *app) find(ref string) (record.Dir, error) {
 
 // store opens the image store.
 func (a *app) store() (*image.Store, error) {
-	return image.Open(a.cfg.Storage.Root)
+	limits := layer.DefaultLimits()
+	limits.UnpackedBytes = int64(a.cfg.Storage.MaxUnpackedGiB) << 30
+	limits.Entries = int64(a.cfg.Storage.MaxImageEntries)
+	return image.Open(a.cfg.Storage.Root, image.Options{Limits: limits})
 }
 
 const shimName = "containerd-shim-dougong-v2"
@@ -131,11 +134,4 @@ func shimPath(configured string) (string, error) {
 		return "", fmt.Errorf("%s is neither beside dougong nor in PATH: install it there, or set runtime.shim in the configuration", shimName)
 	}
 	return path, nil
-}
-
-// printLines writes one line for each argument.
-func printLines(w io.Writer, lines ...string) {
-	for _, l := range lines {
-		fmt.Fprintln(w, l)
-	}
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dougong.dev/dougong/internal/engine"
-	"dougong.dev/dougong/internal/oci/flags"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/record"
 )
 
@@ -64,7 +64,7 @@ func (a *app) stop(ctx context.Context, ref string, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	signal, err := flags.ParseSignal(rec.StopSignal)
+	signal, err := oci.ParseSignal(rec.StopSignal)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package oci
 import (
 	"slices"
 	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // allCapabilities are those of Linux 5.9 and later, in the kernel's order.
@@ -69,4 +71,11 @@ func capabilityNames(flag string, in []string) ([]string, error) {
 		out = append(out, name)
 	}
 	return out, nil
+}
+
+// AllCapabilities are those of a privileged process.
+func AllCapabilities() *specs.LinuxCapabilities {
+	return &specs.LinuxCapabilities{
+		Bounding: slices.Clone(allCapabilities), Effective: slices.Clone(allCapabilities), Permitted: slices.Clone(allCapabilities),
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Pause freezes every process of the container.

@@ -2,24 +2,33 @@ package sandbox
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"dougong.dev/dougong/internal/oci"
 )
 
 // Exec adds a process to a running container; it waits for Start. The spec is
 // an OCI process as JSON. Stdio is closed by the sandbox, also on failure.
 func (c *Container) Exec(ctx context.Context, execID string, terminal bool, stdio Stdio, spec *anypb.Any) error {
+	guest, err := guestProcess(spec)
+	if err != nil {
+		stdio.Close()
+		return fmt.Errorf("exec in container %s: %w", c.ID, err)
+	}
 	p := newProcess(c, execID, terminal, stdio)
 	if err := c.addExec(p); err != nil {
 		stdio.Close()
 		return err
 	}
-	err := p.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
+	err = p.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
 		_, err := c.sandbox.client.Task.Exec(ctx, &task.ExecProcessRequest{
-			ID: c.ID, ExecID: execID, Terminal: terminal, Spec: spec,
+			ID: c.ID, ExecID: execID, Terminal: terminal, Spec: guest,
 			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
 		})
 		return 0, err
@@ -29,6 +38,23 @@ func (c *Container) Exec(ctx context.Context, execID string, terminal bool, stdi
 		return fmt.Errorf("exec in container %s: %w", c.ID, err)
 	}
 	return nil
+}
+
+// guestProcess translates the host's process into the guest's.
+func guestProcess(spec *anypb.Any) (*anypb.Any, error) {
+	var host specs.Process
+	if err := json.Unmarshal(spec.GetValue(), &host); err != nil {
+		return nil, fmt.Errorf("read OCI process: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	process, err := oci.GuestProcess(&host)
+	if err != nil {
+		return nil, fmt.Errorf("OCI process: %w", err)
+	}
+	value, err := json.Marshal(process)
+	if err != nil {
+		return nil, fmt.Errorf("encode OCI process: %w", err)
+	}
+	return &anypb.Any{TypeUrl: spec.GetTypeUrl(), Value: value}, nil
 }
 
 func (c *Container) addExec(p *Process) error {

@@ -1,0 +1,115 @@
+// Package config is Dougong's configuration: one TOML file, strictly read,
+// with a default for every key, and the annotations by which a caller changes
+// parts of it for one sandbox.
+//
+// It is pure data. It must not look at the host or act on what it reads.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// DefaultPath is read when no other file is named; it need not exist.
+const DefaultPath = "/etc/dougong/config.toml"
+
+// Config is the whole configuration.
+type Config struct {
+	VM      VM      `toml:"vm"`
+	Storage Storage `toml:"storage"`
+	Share   Share   `toml:"share"`
+	Network Network `toml:"network"`
+	Runtime Runtime `toml:"runtime"`
+}
+
+// VM configures virtual machines.
+type VM struct {
+	QEMU             string   `toml:"qemu" doc:"Path of the QEMU binary. Empty: qemu-system-x86_64 in PATH."`
+	Accelerator      string   `toml:"accelerator" doc:"What runs guest code: auto, kvm or tcg. auto takes KVM only where it can run a stock kernel; 'dougong check' explains the choice."`
+	CPUs             int      `toml:"cpus" doc:"Virtual CPUs of a sandbox that asks for no number."`
+	MemoryMiB        int      `toml:"memory_mib" doc:"Memory in MiB of a sandbox that asks for no size."`
+	Kernel           string   `toml:"kernel" doc:"Path of the guest kernel. Empty: that of the guest image made by 'dougong guest build'."`
+	Initrd           string   `toml:"initrd" doc:"Path of the guest's initramfs. Empty: that of the guest image made by 'dougong guest build'."`
+	KernelParameters string   `toml:"kernel_parameters" doc:"Parameters added to the guest kernel's command line."`
+	BootTimeout      Duration `toml:"boot_timeout" doc:"Longest time from the start of the VMM until the guest answers, under KVM. Without KVM four times as long."`
+	StopTimeout      Duration `toml:"stop_timeout" doc:"Longest time a guest may take to power off before its VMM is killed."`
+	UIDBase          int      `toml:"uid_base" doc:"First of the 1048576 user ids under which VMMs run, one for each sandbox. 0 runs them as root, which is not advised."`
+}
+
+// Storage configures images and writable layers.
+type Storage struct {
+	Root            string `toml:"root" doc:"Directory of images and guest images."`
+	WritableSize    string `toml:"writable_size" doc:"Size of a container's writable layer, which is in the guest's memory: 256m, 1g, or a share of the memory such as 50%."`
+	MaxUnpackedGiB  int    `toml:"max_unpacked_gib" doc:"Largest size in GiB that an image may unpack to."`
+	MaxImageEntries int    `toml:"max_image_entries" doc:"Largest number of files and directories that an image may have."`
+}
+
+// Share configures directories shared with guests.
+type Share struct {
+	Virtiofsd string `toml:"virtiofsd" doc:"Path of virtiofsd. Empty: the places where distributions put it."`
+	Cache     string `toml:"cache" doc:"How long a guest trusts what it has read from a shared directory: auto (revalidate after a second), always, or none."`
+}
+
+// Network configures the network of containers started by dougong run.
+type Network struct {
+	Mode string   `toml:"mode" doc:"user (outbound connections and published ports, no set-up on the host) or none."`
+	DNS  []string `toml:"dns" doc:"Name servers of containers. Empty: the host's."`
+}
+
+// Runtime configures the sandbox process and its state.
+type Runtime struct {
+	State    string     `toml:"state" doc:"Directory of running sandboxes; it should be emptied at boot."`
+	Shim     string     `toml:"shim" doc:"Path of containerd-shim-dougong-v2. Empty: beside the dougong binary, then PATH."`
+	LogLevel slog.Level `toml:"log_level" doc:"What the sandbox process logs: debug, info, warn or error."`
+}
+
+// Default returns the configuration without any file.
+func Default() Config {
+	return Config{
+		VM: VM{
+			Accelerator: "auto", CPUs: 1, MemoryMiB: 512, UIDBase: 1 << 30,
+			BootTimeout: Duration(20 * time.Second), StopTimeout: Duration(5 * time.Second),
+		},
+		Storage: Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxImageEntries: 2_000_000},
+		Share:   Share{Cache: "auto"},
+		Network: Network{Mode: "user"},
+		Runtime: Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},
+	}
+}
+
+// Load reads the configuration at path over the defaults. An empty path means
+// DefaultPath, which may be missing.
+func Load(path string) (Config, error) {
+	name := path
+	if name == "" {
+		name = DefaultPath
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) && path == "" {
+		return Default(), nil
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(name, data)
+}
+
+// Parse reads a configuration; name is for messages.
+func Parse(name string, data []byte) (Config, error) {
+	c := Default()
+	d := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, explain(err))
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,115 @@
+package shim
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/guestimage"
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/virtiofsd"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// Figures of a sandbox that no caller has a say in.
+const (
+	// uidCount is how many user ids VMMs are spread over.
+	uidCount = 1 << 20
+	// slowFactor is how much longer a guest may take without KVM.
+	slowFactor = 4
+	// drainTimeout is how long output that nobody reads holds up an exit.
+	drainTimeout = 10 * time.Second
+)
+
+// Options puts a sandbox's options together from the configuration and the
+// annotations of its first container's bundle.
+func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error) {
+	spec, err := readAnnotated(bundle)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
+	over, err := config.ParseAnnotations(spec.Annotations)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
+	machine, err := machineSpec(cfg, id, over)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
+	boot := time.Duration(cfg.VM.BootTimeout)
+	if machine.Accelerator != vmm.KVM {
+		boot *= slowFactor
+	}
+	opts := sandbox.Options{
+		ID: id, Hostname: cmp.Or(spec.Hostname, id[:min(12, len(id))]), Dir: dir,
+		QEMU:         qemuConfig(cfg, id),
+		Machine:      machine,
+		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
+		WritableSize: cfg.Storage.WritableSize,
+		BootTimeout:  boot,
+		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
+		DrainTimeout: drainTimeout,
+	}
+	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over.Forwards)
+}
+
+// readAnnotated reads the parts of a bundle's spec that shape the sandbox.
+func readAnnotated(bundle string) (*specs.Spec, error) {
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return nil, fmt.Errorf("read OCI spec: %w", err)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(data, spec); err != nil {
+		return nil, fmt.Errorf("read OCI spec: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return spec, nil
+}
+
+// machineSpec is the VM without disks and network.
+func machineSpec(cfg config.Config, id string, over config.Overrides) (vmm.MachineSpec, error) {
+	accelerator, _, err := qemu.DetectAccelerator(vmm.Accelerator(cfg.VM.Accelerator))
+	if err != nil {
+		return vmm.MachineSpec{}, err
+	}
+	kernel, initrd := cfg.VM.Kernel, cfg.VM.Initrd
+	if kernel == "" || initrd == "" {
+		image, err := guestimage.Current(filepath.Join(cfg.Storage.Root, "guest"))
+		if err != nil {
+			return vmm.MachineSpec{}, err
+		}
+		kernel, initrd = cmp.Or(kernel, image.Kernel), cmp.Or(initrd, image.Initrd)
+	}
+	return vmm.MachineSpec{
+		Name:        id,
+		Accelerator: accelerator,
+		CPUs:        cmp.Or(over.CPUs, cfg.VM.CPUs),
+		MemoryMiB:   cmp.Or(over.MemoryMiB, cfg.VM.MemoryMiB),
+		Kernel:      kernel, Initrd: initrd,
+		Cmdline: guestimage.Cmdline(guestimage.CmdlineOptions{Emulated: accelerator != vmm.KVM, Extra: cfg.VM.KernelParameters}),
+	}, nil
+}
+
+// qemuConfig gives each sandbox's VMM a user of its own. Two sandboxes may by
+// chance have the same; they then are as separate as two processes of a user
+// that can neither trace each other nor see each other's files.
+func qemuConfig(cfg config.Config, id string) qemu.Config {
+	c := qemu.Config{Binary: cfg.VM.QEMU}
+	if cfg.VM.UIDBase == 0 {
+		return c
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	uid := uint32(cfg.VM.UIDBase) + h.Sum32()%uidCount
+	c.UID, c.GID = uid, uid
+	return c
+}
