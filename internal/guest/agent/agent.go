@@ -1,0 +1,146 @@
+// Package agent is the guest's side of the conversation with the host: it
+// opens the line, serves the Task and Agent services and says when they are
+// ready.
+//
+// It owns the process's life and the order of shutdown. What the services do
+// is in the packages beside it.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	task "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/ttrpc"
+
+	api "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/guest/bundle"
+	"dougong.dev/dougong/internal/guest/container"
+	"dougong.dev/dougong/internal/guest/device"
+	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/transport"
+)
+
+const (
+	runDir     = "/run/dougong"
+	bundlesDir = runDir + "/bundles"
+	crunDir    = runDir + "/crun"
+	tempDir    = runDir + "/tmp"
+	crunBinary = "/usr/bin/crun"
+
+	// memoryLimit is where the collector starts to work harder. The guest's
+	// memory is its containers'.
+	memoryLimit = 16 << 20
+	// answerTime is what the answer to Shutdown gets to leave the machine.
+	answerTime = 200 * time.Millisecond
+	// readyTimeout is how long the host may take to hear the Hello.
+	readyTimeout = 2 * time.Minute
+)
+
+// errHostGone says that the line has ended without a Shutdown.
+var errHostGone = errors.New("the host has closed the line")
+
+// Run serves the host until it asks for a shutdown; version is what it says of
+// itself. When it returns nil, file systems are unmounted and the power can go.
+func Run(version string) error {
+	line := readCommandLine("/proc/cmdline")
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: line.level()})))
+	debug.SetMemoryLimit(memoryLimit)
+	for _, dir := range []string{bundlesDir, crunDir, tempDir} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("prepare agent: %w", err)
+		}
+	}
+	// The runtime's sockets and process files must not depend on a /tmp.
+	if err := os.Setenv("TMPDIR", tempDir); err != nil {
+		return fmt.Errorf("prepare agent: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	finder := device.System()
+	session, err := connect(ctx, line, finder)
+	if err != nil {
+		return fmt.Errorf("connect to host: %w", err)
+	}
+	defer func() { _ = session.Close() }()
+	mounter := mount.New(finder)
+	return serve(ctx, session, parts{
+		version: version,
+		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
+		mounter: mounter,
+		bundles: bundle.NewStore(bundlesDir, mounter),
+	})
+}
+
+// parts is what the services work with.
+type parts struct {
+	version string
+	runtime container.Config
+	mounter *mount.Mounter
+	bundles *bundle.Store
+}
+
+// serve answers the host until a Shutdown (nil) or the end of the session.
+func serve(ctx context.Context, session transport.Session, p parts) error {
+	listener, err := session.Listen(transport.PortStream)
+	if err != nil {
+		return err
+	}
+	streams := transport.NewStreams(listener)
+	defer func() { _ = streams.Close() }()
+	tasks, err := container.NewService(ctx, p.runtime, streams)
+	if err != nil {
+		return err
+	}
+	control, err := session.Listen(transport.PortControl)
+	if err != nil {
+		return err
+	}
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
+	if err != nil {
+		return fmt.Errorf("make server: %w", err)
+	}
+	vm := newService(p, tasks)
+	task.RegisterTTRPCTaskService(server, tasks)
+	api.RegisterAgentService(server, vm)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, control) }()
+	defer func() { _ = server.Close() }()
+	if err := sayHello(ctx, session, p.version); err != nil {
+		return err
+	}
+	select {
+	case <-vm.stopped:
+		awaitAnswer(session)
+		return nil
+	case <-session.Done():
+		return errHostGone
+	case err := <-served:
+		return fmt.Errorf("serve host: %w", err)
+	}
+}
+
+// awaitAnswer gives the answer to Shutdown the time to be sent. A host that
+// has it closes the line.
+func awaitAnswer(session transport.Session) {
+	select {
+	case <-session.Done():
+	case <-time.After(answerTime):
+	}
+}
+
+func sayHello(ctx context.Context, session transport.Session, version string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	conn, err := session.Dial(ctx, transport.PortReady)
+	if err != nil {
+		return fmt.Errorf("tell the host that the guest is ready: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	return transport.SendHello(conn, hello(version))
+}

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func write(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCommandLine(t *testing.T) {
+	line := readCommandLine(write(t, "cmdline", "quiet dougong.transport=vsock dougong.debug x=a=b\n"))
+	if line["dougong.transport"] != "vsock" || line["x"] != "a=b" || line.level() >= 0 {
+		t.Errorf("%v", line)
+	}
+	if line := readCommandLine("/nonexistent"); line.level() != 0 {
+		t.Errorf("without a command line: level %v", line.level())
+	}
+	if _, err := connect(t.Context(), commandLine{"dougong.transport": "pigeon"}, nil); err == nil {
+		t.Error("an unknown transport is no error")
+	}
+}
+
+type fakePorts string
+
+func (f fakePorts) Port(context.Context, string) (string, error) {
+	if f == "" {
+		return "", errors.New("no port")
+	}
+	return string(f), nil
+}
+
+func TestOpenPort(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "port")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port, err := openPort(t.Context(), fakePorts(fifo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = port.Close()
+	if _, err := openPort(t.Context(), fakePorts("")); err == nil {
+		t.Error("a port that is not there is no error")
+	}
+}
+
+func TestHungUp(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if hungUp(r) {
+		t.Error("hung up with a writer")
+	}
+	_ = w.Close()
+	if !hungUp(r) {
+		t.Error("not hung up without one")
+	}
+}
+
+func TestCountCPUs(t *testing.T) {
+	for list, want := range map[string]uint32{"0": 1, "0-3": 4, "0-1,3,5-6": 5, "": 0, "x": 0, "3-1": 0} {
+		if got := countCPUs(list); got != want {
+			t.Errorf("%q: %d, want %d", list, got, want)
+		}
+	}
+}
+
+func TestStarted(t *testing.T) {
+	stat := write(t, "stat", "1 (a) b) c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123 4 5\n")
+	if got := started(stat); got != 1230000 {
+		t.Errorf("started at %d µs", got)
+	}
+	for _, bad := range []string{"", "1 (x) S 1", "1 (x) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 zz 4 5"} {
+		if got := started(write(t, "stat", bad)); got != 0 {
+			t.Errorf("%q: %d", bad, got)
+		}
+	}
+	if started("/proc/self/stat") == 0 {
+		t.Error("this process has no start")
+	}
+}
+
+func TestKeyed(t *testing.T) {
+	got, err := keyed(write(t, "meminfo", "MemTotal:  2 kB\nHugePages_Total: 7\nodd\n"))
+	if err != nil || len(got) != 1 || got["MemTotal"] != 2048 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := info("", t.TempDir(), t.TempDir()); err == nil {
+		t.Error("figures out of nothing")
+	}
+}

@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	api "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/guest/container"
+	"dougong.dev/dougong/internal/guest/identity"
+	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/netif"
+)
+
+// shutdownTimeout is what containers get to die when the machine goes down.
+const shutdownTimeout = 5 * time.Second
+
+// service implements the Agent service.
+type service struct {
+	parts
+	tasks   *container.Service
+	stopped chan struct{}
+
+	mu sync.Mutex
+	// mounted are the targets of Mount, the latest last.
+	mounted []string
+	down    bool
+}
+
+var _ api.AgentService = (*service)(nil)
+
+func newService(p parts, tasks *container.Service) *service {
+	return &service{parts: p, tasks: tasks, stopped: make(chan struct{})}
+}
+
+// Configure gives the machine its identity.
+func (s *service) Configure(ctx context.Context, r *api.ConfigureRequest) (*api.ConfigureResponse, error) {
+	// Entropy comes first: from here on nothing may be what a twin has too.
+	if len(r.Entropy) > 0 {
+		if err := identity.Seed(r.Entropy); err != nil {
+			return nil, err
+		}
+	}
+	if r.TimeUnixNano != 0 {
+		if err := identity.SetClock(time.Unix(0, r.TimeUnixNano)); err != nil {
+			return nil, err
+		}
+	}
+	if r.Hostname != "" {
+		if err := identity.SetHostname(r.Hostname); err != nil {
+			return nil, err
+		}
+	}
+	if err := netif.Apply(ctx, r.Interfaces, r.Routes); err != nil {
+		return nil, err
+	}
+	if err := identity.SetSysctls("/proc/sys", r.Sysctls); err != nil {
+		return nil, err
+	}
+	return &api.ConfigureResponse{}, nil
+}
+
+// Mount mounts file systems of the sandbox.
+func (s *service) Mount(ctx context.Context, r *api.MountRequest) (*api.MountResponse, error) {
+	if err := s.mounter.All(ctx, r.Mounts); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range r.Mounts {
+		s.mounted = append(s.mounted, m.Target)
+	}
+	return &api.MountResponse{}, nil
+}
+
+// Unmount undoes Mount.
+func (s *service) Unmount(_ context.Context, r *api.UnmountRequest) (*api.UnmountResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, target := range r.Targets {
+		if err := s.unmount(target); err != nil {
+			return nil, err
+		}
+	}
+	return &api.UnmountResponse{}, nil
+}
+
+// unmount must be called with mu held.
+func (s *service) unmount(target string) error {
+	if err := mount.Unmount(target); err != nil {
+		return err
+	}
+	for i, m := range slices.Backward(s.mounted) {
+		if m == target {
+			s.mounted = slices.Delete(s.mounted, i, i+1)
+			break
+		}
+	}
+	return nil
+}
+
+// CreateBundle makes a container's bundle.
+func (s *service) CreateBundle(ctx context.Context, r *api.CreateBundleRequest) (*api.CreateBundleResponse, error) {
+	path, err := s.bundles.Create(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return &api.CreateBundleResponse{Bundle: path}, nil
+}
+
+// DeleteBundle removes a container's bundle.
+func (s *service) DeleteBundle(_ context.Context, r *api.DeleteBundleRequest) (*api.DeleteBundleResponse, error) {
+	if err := s.bundles.Delete(r.Id); err != nil {
+		return nil, err
+	}
+	return &api.DeleteBundleResponse{}, nil
+}
+
+// Info tells figures of the machine.
+func (s *service) Info(context.Context, *api.InfoRequest) (*api.InfoResponse, error) {
+	return info(s.version, "/proc", "/sys")
+}
+
+// Shutdown ends everything in the order in which it stands on each other. It
+// goes on after an error: the power goes anyway.
+func (s *service) Shutdown(ctx context.Context, _ *api.ShutdownRequest) (*api.ShutdownResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return &api.ShutdownResponse{}, nil
+	}
+	s.down = true
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	s.tasks.KillAll(ctx)
+	err := s.bundles.Clear()
+	for len(s.mounted) > 0 {
+		last := s.mounted[len(s.mounted)-1]
+		if uerr := s.unmount(last); uerr != nil {
+			err = errors.Join(err, uerr)
+			s.mounted = s.mounted[:len(s.mounted)-1]
+		}
+	}
+	unix.Sync()
+	close(s.stopped)
+	if err != nil {
+		slog.Warn("shutdown", "error", err)
+		return nil, fmt.Errorf("shutdown: %w", err)
+	}
+	return &api.ShutdownResponse{}, nil
+}
