@@ -117,7 +117,8 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 		spec.Stdio.Close()
 		return err
 	}
-	if err := c.createBundle(ctx, guest); err != nil {
+	bundle, err := c.createBundle(ctx, guest)
+	if err != nil {
 		spec.Stdio.Close()
 		return s.lostOr(err)
 	}
@@ -125,7 +126,7 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 	c.init = newProcess(c, "", terminal, spec.Stdio)
 	if err := c.init.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
 		resp, err := s.client.Task.Create(ctx, &task.CreateTaskRequest{
-			ID: c.ID, Terminal: terminal, Options: spec.Options,
+			ID: c.ID, Bundle: bundle, Terminal: terminal, Options: spec.Options,
 			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
 		})
 		return resp.GetPid(), err
@@ -136,19 +137,21 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 	return nil
 }
 
-func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) error {
+// createBundle assembles the container in the guest and returns its bundle there.
+func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string, error) {
 	files, err := readFiles(filepath.Join(c.Bundle, "files"))
 	if err != nil {
-		return err
+		return "", err
 	}
 	request, err := bundleRequest(c.ID, c.plan.Rootfs, guest, files)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if _, err := c.sandbox.client.VM.CreateBundle(ctx, request); err != nil {
-		return fmt.Errorf("assemble container %s in the guest: %w", c.ID, err)
+	resp, err := c.sandbox.client.VM.CreateBundle(ctx, request)
+	if err != nil {
+		return "", fmt.Errorf("assemble container %s in the guest: %w", c.ID, err)
 	}
-	return nil
+	return resp.GetBundle(), nil
 }
 
 func (c *Container) deleteBundle(ctx context.Context) {

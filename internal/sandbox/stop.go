@@ -114,6 +114,8 @@ func (s *Sandbox) powerOff(ctx context.Context) {
 		slog.Warn("guest did not shut down, killing the VM", "sandbox", s.opts.ID, "error", err)
 		return
 	}
+	// The guest waits for the end of the line before it turns the power off.
+	_ = s.client.Close()
 	select {
 	case <-s.machine.Done():
 	case <-ctx.Done():

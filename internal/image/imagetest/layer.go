@@ -8,6 +8,7 @@ package imagetest
 import (
 	"archive/tar"
 	"bytes"
+	_ "crypto/sha256" // for go-digest
 	"fmt"
 	"io"
 	"os"
