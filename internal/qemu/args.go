@@ -82,7 +82,7 @@ func machineArgs(spec vmm.MachineSpec) []string {
 
 // tcgCacheMiB is the size of TCG's cache of translated code. It is filled by
 // a boot and never shrinks, so it is most of what a small idle machine costs.
-const tcgCacheMiB = 64
+const tcgCacheMiB = 32
 
 func accelerator(a vmm.Accelerator) string {
 	if a == vmm.KVM {
@@ -101,14 +101,11 @@ func cpuModel(a vmm.Accelerator) string {
 	return "max,la57=off,erms=off"
 }
 
-// memoryBackend keeps memory private to QEMU unless another process serves
-// devices out of it.
+// memoryBackend is always a shared memfd. Devices that another process serves
+// need one, and for the rest it is the cheaper kind on a host whose kernel
+// gives anonymous memory huge pages: a guest touches little of most of them.
 func memoryBackend(spec vmm.MachineSpec) string {
-	size := "size=" + strconv.Itoa(spec.MemoryMiB) + "M"
-	if spec.SharedMemory || len(spec.Shares) > 0 {
-		return option("memory-backend-memfd", "id=mem", size, "share=on")
-	}
-	return option("memory-backend-ram", "id=mem", size)
+	return option("memory-backend-memfd", "id=mem", "size="+strconv.Itoa(spec.MemoryMiB)+"M", "share=on")
 }
 
 func kernelArgs(spec vmm.MachineSpec, fds FDs) []string {

@@ -55,7 +55,6 @@ func TestArgsGolden(t *testing.T) {
 			s.Shares = []vmm.Share{{Tag: "dougong,x"}}
 			f.Shares = []int{8}
 		}},
-		{"shared-memory", func(s *vmm.MachineSpec, _ *FDs) { s.SharedMemory = true }},
 		{"comma-in-name", func(s *vmm.MachineSpec, _ *FDs) { s.Name = "a,process=b" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ type lines struct {
 	qmp, agent, console *net.UnixConn
 	stderr              *os.File
 	child               childFiles
+	boot                []uint64 // inodes of the kernel and the initramfs
 }
 
 // childFiles are QEMU's ends, to be closed here once QEMU has them.
@@ -52,7 +53,8 @@ func (l *lines) openKernel(spec vmm.MachineSpec) (err error) {
 	if l.child.initrd, err = os.Open(spec.Initrd); err != nil {
 		return fmt.Errorf("initramfs: %w", err)
 	}
-	return nil
+	l.boot, err = bootInodes(l.child.kernel, l.child.initrd)
+	return err
 }
 
 // close gives up QEMU's ends.
