@@ -14,7 +14,7 @@ import (
 //	verdict  [1] accepted | refused
 const (
 	headerMagic byte = 0xd1
-	headerSize       = 5
+	headerSize  int  = 1 + 4
 )
 
 const (

@@ -36,8 +36,10 @@ const (
 	// memoryLimit is where the collector starts to work harder. The guest's
 	// memory is its containers'.
 	memoryLimit = 16 << 20
-	// answerTime is what the answer to Shutdown gets to leave the machine.
+	// answerTime bounds what the answer to Shutdown gets to leave the machine.
 	answerTime = 200 * time.Millisecond
+	// quietTime is how long nothing is sent when the answers are out.
+	quietTime = 5 * time.Millisecond
 	// readyTimeout is how long the host may take to hear the Hello.
 	readyTimeout = 2 * time.Minute
 )
@@ -97,15 +99,16 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	if err != nil {
 		return err
 	}
-	control, err := session.Listen(transport.PortControl)
+	listener, err = session.Listen(transport.PortControl)
 	if err != nil {
 		return err
 	}
+	control := &watched{Listener: listener, wrote: make(chan struct{}, 1)}
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
 	}
-	vm := newService(p, tasks)
+	vm := newService(p, tasks, control.forget)
 	task.RegisterTTRPCTaskService(server, tasks)
 	api.RegisterAgentService(server, vm)
 	served := make(chan error, 1)
@@ -116,21 +119,12 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	}
 	select {
 	case <-vm.stopped:
-		awaitAnswer(session)
+		control.settle(session.Done())
 		return nil
 	case <-session.Done():
 		return errHostGone
 	case err := <-served:
 		return fmt.Errorf("serve host: %w", err)
-	}
-}
-
-// awaitAnswer gives the answer to Shutdown the time to be sent. A host that
-// has it closes the line.
-func awaitAnswer(session transport.Session) {
-	select {
-	case <-session.Done():
-	case <-time.After(answerTime):
 	}
 }
 

@@ -46,7 +46,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	status := m.Run()
-	_ = os.Remove("/sys/fs/cgroup/dougong")
+	for _, group := range []string{"c1", "c2", ""} {
+		_ = os.Remove(filepath.Join("/sys/fs/cgroup/dougong", group))
+	}
 	os.Exit(status)
 }
 

@@ -3,9 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,4 +106,35 @@ func TestKeyed(t *testing.T) {
 	if _, err := info("", t.TempDir(), t.TempDir()); err == nil {
 		t.Error("figures out of nothing")
 	}
+}
+
+// The power goes soon after the answer, not after a fixed time.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, c := range map[string]struct {
+			write time.Duration
+			gone  time.Duration
+			want  time.Duration
+		}{
+			"answered":  {write: time.Millisecond, gone: time.Hour, want: time.Millisecond + quietTime},
+			"no answer": {write: time.Hour, gone: time.Hour, want: answerTime},
+			"host gone": {write: time.Hour, gone: time.Millisecond, want: time.Millisecond},
+		} {
+			w := &watched{wrote: make(chan struct{}, 1)}
+			w.wrote <- struct{}{} // of an earlier answer
+			w.forget()
+			gone := make(chan struct{})
+			a, b := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, b) }()
+			conn := &watchedConn{Conn: a, wrote: w.wrote}
+			time.AfterFunc(c.write, func() { _, _ = conn.Write([]byte("answer")) })
+			time.AfterFunc(c.gone, func() { close(gone) })
+			started := time.Now()
+			w.settle(gone)
+			if took := time.Since(started); took != c.want {
+				t.Errorf("%s: settled after %v, want %v", name, took, c.want)
+			}
+			_, _ = a.Close(), b.Close()
+		}
+	})
 }

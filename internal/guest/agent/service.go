@@ -24,8 +24,10 @@ const shutdownTimeout = 5 * time.Second
 // service implements the Agent service.
 type service struct {
 	parts
-	tasks   *container.Service
-	stopped chan struct{}
+	tasks *container.Service
+	// stopping is called right before stopped is closed.
+	stopping func()
+	stopped  chan struct{}
 
 	mu sync.Mutex
 	// mounted are the targets of Mount, the latest last.
@@ -35,8 +37,8 @@ type service struct {
 
 var _ api.AgentService = (*service)(nil)
 
-func newService(p parts, tasks *container.Service) *service {
-	return &service{parts: p, tasks: tasks, stopped: make(chan struct{})}
+func newService(p parts, tasks *container.Service, stopping func()) *service {
+	return &service{parts: p, tasks: tasks, stopping: stopping, stopped: make(chan struct{})}
 }
 
 // Configure gives the machine its identity.
@@ -148,6 +150,7 @@ func (s *service) Shutdown(ctx context.Context, _ *api.ShutdownRequest) (*api.Sh
 		}
 	}
 	unix.Sync()
+	s.stopping()
 	close(s.stopped)
 	if err != nil {
 		slog.Warn("shutdown", "error", err)

@@ -283,16 +283,25 @@ func (c *container) state() task.Status {
 	return c.stateLocked()
 }
 
+// end kills what lives of a container and waits for its exit.
+func (c *container) end(ctx context.Context) error {
+	if s := c.init.snapshot(); s.pid == 0 || s.state == task.Status_STOPPED {
+		return nil
+	}
+	_ = c.init.signal(unix.SIGKILL)
+	_ = c.cgroup.kill()
+	select {
+	case <-c.init.exited:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the end of container %q: %w", c.id, context.Cause(ctx))
+	}
+}
+
 // destroy ends a container for good, whatever its state.
 func (c *container) destroy(ctx context.Context) error {
-	if s := c.init.snapshot(); s.pid != 0 && s.state != task.Status_STOPPED {
-		_ = c.init.signal(unix.SIGKILL)
-		_ = c.cgroup.kill()
-		select {
-		case <-c.init.exited:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the end of container %q: %w", c.id, context.Cause(ctx))
-		}
+	if err := c.end(ctx); err != nil {
+		return err
 	}
 	return c.run(func() error { return c.runtime.Delete(ctx, c.id, &runc.DeleteOpts{Force: true}) })
 }

@@ -109,6 +109,11 @@ func newGuest(t *testing.T) *guest {
 	g.client = api.NewTTRPCTaskClient(client)
 	t.Cleanup(func() {
 		g.service.KillAll(g.context())
+		for _, c := range g.service.all() {
+			if err := c.destroy(g.context()); err != nil {
+				t.Error(err)
+			}
+		}
 		cancel()
 		_, _, _ = client.Close(), server.Close(), streams.Close()
 		_, _ = session.Close(), g.host.Close()

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -426,17 +428,18 @@ func (s *Service) Shutdown(context.Context, *api.ShutdownRequest) (*emptypb.Empt
 	return &emptypb.Empty{}, nil
 }
 
-// KillAll ends every container, waiting until ctx ends.
+// KillAll ends every process of every container, waiting until ctx ends. What
+// the runtime keeps about containers stays: the machine goes down.
 func (s *Service) KillAll(ctx context.Context) {
-	s.mu.Lock()
-	var all []*container
-	for _, c := range s.containers {
-		all = append(all, c)
-	}
-	s.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, c := range all {
-		wg.Go(func() { _ = c.destroy(ctx) })
+	for _, c := range s.all() {
+		wg.Go(func() { _ = c.end(ctx) })
 	}
 	wg.Wait()
+}
+
+func (s *Service) all() []*container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.containers))
 }
