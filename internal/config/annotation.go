@@ -22,6 +22,19 @@ const (
 	AnnotationForwards = AnnotationPrefix + "forwards"
 )
 
+// Annotation documents one annotation.
+type Annotation struct{ Name, Doc string }
+
+// Annotations lists every annotation that is accepted.
+func Annotations() []Annotation {
+	return []Annotation{
+		{AnnotationCPUs, "Virtual CPUs, a whole number above 0, instead of `vm.cpus`."},
+		{AnnotationMemory, "Memory in MiB, a whole number above 0, instead of `vm.memory_mib`."},
+		{AnnotationNetwork, "`user` or `none`, instead of `network.mode`."},
+		{AnnotationForwards, "Published ports: a JSON list of objects with `protocol`, `hostIp`, `hostPort` and `guestPort`."},
+	}
+}
+
 // Forward is a port of the host that leads into the sandbox.
 type Forward struct {
 	Protocol  string `json:"protocol"`

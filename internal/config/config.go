@@ -5,6 +5,8 @@
 // It is pure data. It must not look at the host or act on what it reads.
 package config
 
+//go:generate go test . -run TestPage -update
+
 import (
 	"bytes"
 	"errors"
@@ -85,7 +87,7 @@ func Default() Config {
 }
 
 // Load reads the configuration at path over the defaults. An empty path means
-// DefaultPath, which may be missing.
+// DefaultPath, which may be missing; a file that was named may not.
 func Load(path string) (Config, error) {
 	name := path
 	if name == "" {
@@ -106,7 +108,7 @@ func Parse(name string, data []byte) (Config, error) {
 	c := Default()
 	d := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", name, explain(err))
+		return Config{}, fmt.Errorf("configuration %w", explain(name, err))
 	}
 	if err := c.validate(); err != nil {
 		return Config{}, fmt.Errorf("configuration %s: %w", name, err)

@@ -1,0 +1,58 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseAnnotations(t *testing.T) {
+	got, err := ParseAnnotations(map[string]string{
+		"io.kubernetes.cri.container-type": "sandbox",
+		AnnotationCPUs:                     "2",
+		AnnotationMemory:                   "768",
+		AnnotationNetwork:                  "none",
+		AnnotationForwards:                 `[{"protocol":"tcp","hostPort":8080,"guestPort":80}]`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Overrides{
+		CPUs: 2, MemoryMiB: 768, Network: "none",
+		Forwards: []Forward{{Protocol: "tcp", HostPort: 8080, GuestPort: 80}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("overrides (-want +got):\n%s", diff)
+	}
+}
+
+func TestParseAnnotationsRefuses(t *testing.T) {
+	for key, values := range map[string][]string{
+		AnnotationCPUs:                {"0", "-1", "two", ""},
+		AnnotationMemory:              {"1g", "0"},
+		AnnotationNetwork:             {"host", ""},
+		AnnotationForwards:            {"{", `[{"hostPort":70000}]`, `"x"`},
+		AnnotationPrefix + "memoryMB": {"1"},
+		AnnotationPrefix:              {"1"},
+	} {
+		for _, value := range values {
+			if _, err := ParseAnnotations(map[string]string{key: value}); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%s=%q gives %v, want an invalid argument", key, value, err)
+			}
+		}
+	}
+}
+
+func TestAnnotationsAreAccepted(t *testing.T) {
+	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]"}
+	for _, a := range Annotations() {
+		v, ok := value[a.Name]
+		if !ok {
+			v = "1"
+		}
+		if _, err := ParseAnnotations(map[string]string{a.Name: v}); err != nil {
+			t.Errorf("%s is documented and refused: %v", a.Name, err)
+		}
+	}
+}
