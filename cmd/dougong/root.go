@@ -69,6 +69,12 @@ func (a *app) configure() error {
 	if err != nil {
 		return engine.EngineError(err)
 	}
+	if a.configPath != "" {
+		// The sandbox process reads it too, from a directory of its own.
+		if a.configPath, err = filepath.Abs(a.configPath); err != nil {
+			return engine.EngineError(fmt.Errorf("find the configuration: %w", err))
+		}
+	}
 	a.cfg = cfg
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	return nil

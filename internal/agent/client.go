@@ -13,10 +13,10 @@ import (
 	"net"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/rpcerr"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -54,7 +54,7 @@ func (c *Client) connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("connect to the guest agent: %w", err)
 	}
-	c.conn = ttrpc.NewClient(control, ttrpc.WithUnaryClientInterceptor(convertErrors))
+	c.conn = ttrpc.NewClient(control, ttrpc.WithUnaryClientInterceptor(rpcerr.Client))
 	c.Task = task.NewTTRPCTaskClient(c.conn)
 	c.VM = agentapi.NewAgentClient(c.conn)
 	return nil
@@ -98,12 +98,4 @@ func (c *Client) Close() error {
 		_ = c.conn.Close()
 	}
 	return c.session.Close()
-}
-
-// convertErrors gives errors of the guest their errdefs class back.
-func convertErrors(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
-	if err := invoke(ctx, req, resp); err != nil {
-		return errgrpc.ToNative(err)
-	}
-	return nil
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,10 +8,10 @@ import (
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 
 	"dougong.dev/dougong/internal/record"
+	"dougong.dev/dougong/internal/rpcerr"
 	"dougong.dev/dougong/internal/socket"
 )
 
@@ -32,7 +31,7 @@ func Dial(dir record.Dir) (*Client, error) {
 		return nil, fmt.Errorf("container %s is not running: %w", dir.ID[:min(12, len(dir.ID))], errdefs.ErrFailedPrecondition)
 	}
 	c := &Client{gone: make(chan struct{})}
-	c.conn = ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(convertErrors), ttrpc.WithOnClose(func() { close(c.gone) }))
+	c.conn = ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(rpcerr.Client), ttrpc.WithOnClose(func() { close(c.gone) }))
 	c.Task = task.NewTTRPCTaskClient(c.conn)
 	return c, nil
 }
@@ -49,13 +48,6 @@ func (c *Client) Connected() bool {
 
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
-
-func convertErrors(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
-	if err := invoke(ctx, req, resp); err != nil {
-		return errgrpc.ToNative(err)
-	}
-	return nil
-}
 
 // lastWords returns the end of a log for an error message.
 func lastWords(path string) string {

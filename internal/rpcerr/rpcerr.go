@@ -1,0 +1,25 @@
+// Package rpcerr carries the errdefs class of errors over ttrpc, on the
+// client's side.
+package rpcerr
+
+import (
+	"context"
+
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Client is an interceptor that gives errors of the peer their errdefs class
+// back, without the words that the transport adds. The client itself looks at
+// the response's status only after its interceptors.
+func Client(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
+	if err := invoke(ctx, req, resp); err != nil {
+		return errgrpc.ToNative(err)
+	}
+	if resp.Status != nil && codes.Code(resp.Status.Code) != codes.OK {
+		return errgrpc.ToNative(status.ErrorProto(resp.Status))
+	}
+	return nil
+}
