@@ -123,7 +123,7 @@ func (v *verifier) Read(p []byte) (int, error) {
 	switch {
 	case v.n > v.desc.Size:
 		return n, fmt.Errorf("blob is corrupt: it has more than its %d bytes: %w", v.desc.Size, errdefs.ErrDataLoss)
-	case err == io.EOF: //nolint:errorlint // readers give it bare
+	case err == io.EOF: // readers give it bare
 		return n, v.check()
 	}
 	return n, err

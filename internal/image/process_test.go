@@ -33,27 +33,27 @@ func childPull(job string) int {
 	root, text, _ := strings.Cut(job, " ")
 	ref, err := reference.Parse(text)
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 2
 	}
 	s, err := image.Open(root, image.Options{})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 2
 	}
 	img, err := s.Pull(context.Background(), ref, image.PullOptions{Progress: stopAt(os.Getenv(stopEnv))})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
-	fmt.Println(img.RootFS)
+	fmt.Fprintln(os.Stdout, img.RootFS)
 	return 0
 }
 
 func stopAt(step string) func(image.Event) {
 	return func(e image.Event) {
 		if string(e.Step) == step && e.Done > 0 {
-			fmt.Println("stopped")
+			fmt.Fprintln(os.Stdout, "stopped")
 			select {}
 		}
 	}

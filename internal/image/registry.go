@@ -91,7 +91,7 @@ type remoteBlob struct{ io.ReadCloser }
 
 func (b *remoteBlob) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if err == nil || err == io.EOF { //nolint:errorlint // readers give it bare
+	if err == nil || err == io.EOF { // readers give it bare
 		return n, err
 	}
 	var class error = errdefs.ErrUnavailable

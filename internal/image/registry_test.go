@@ -41,7 +41,7 @@ func newServer(t *testing.T) *server {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
 			s.blobs.Add(1)
 		}
-		h := http.Handler(inner)
+		h := inner
 		if s.wrap != nil {
 			h = s.wrap(h)
 		}

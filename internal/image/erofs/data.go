@@ -26,7 +26,7 @@ func (w *Writer) Data(r io.Reader, size int64) (*Data, error) {
 	case size < 0:
 		return nil, fmt.Errorf("file size %d is negative", size)
 	case size == 0:
-		return nil, nil
+		return nil, nil //nolint:nilnil // no content is nil, see Inode.Data
 	case size <= inlineMax && w.inlined+size <= inlineBudget:
 		return w.inlineData(r, size)
 	}

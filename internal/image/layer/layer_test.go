@@ -103,15 +103,26 @@ func list(t testing.TB, root string) []string {
 	return lines
 }
 
-func TestLayers(t *testing.T) {
-	n := imagetest.NewLayer
-	base := func() *imagetest.Layer {
-		return n().Dir("d", 0o755).File("d/a", 0o644, "a").File("d/b", 0o644, "b").Dir("d/e", 0o700).File("d/e/c", 0o600, "c")
+// layers are to become files, one line for each as list describes it.
+type layers struct {
+	layers []*imagetest.Layer
+	want   []string
+}
+
+func (l layers) check(t *testing.T) {
+	t.Helper()
+	if d := cmp.Diff(l.want, list(t, mounted(t, l.layers...))); d != "" {
+		t.Errorf("files (-want +got):\n%s", d)
 	}
-	tests := map[string]struct {
-		layers []*imagetest.Layer
-		want   []string
-	}{
+}
+
+func base() *imagetest.Layer {
+	return imagetest.NewLayer().Dir("d", 0o755).File("d/a", 0o644, "a").File("d/b", 0o644, "b").Dir("d/e", 0o700).File("d/e/c", 0o600, "c")
+}
+
+func TestWhiteouts(t *testing.T) {
+	n := imagetest.NewLayer
+	tests := map[string]layers{
 		"whiteout of a file": {
 			[]*imagetest.Layer{base(), n().Whiteout("d/.wh.a")},
 			[]string{`d drwxr-xr-x`, `d/b -rw-r--r-- "b" links=1`, `d/e drwx------`, `d/e/c -rw------- "c" links=1`},
@@ -142,6 +153,15 @@ func TestLayers(t *testing.T) {
 		"whiteouts of nothing": {
 			[]*imagetest.Layer{n().Whiteout(".wh.x").Whiteout("no/such/.wh.y").Whiteout("no/.wh..wh..opq").Whiteout(".wh..wh.plnk")}, nil,
 		},
+	}
+	for name, test := range tests {
+		t.Run(name, test.check)
+	}
+}
+
+func TestReplacing(t *testing.T) {
+	n := imagetest.NewLayer
+	tests := map[string]layers{
 		"directory's attributes change, entries stay": {
 			[]*imagetest.Layer{base(), n().Dir("d/e", 0o1777)},
 			[]string{`d drwxr-xr-x`, `d/a -rw-r--r-- "a" links=1`, `d/b -rw-r--r-- "b" links=1`, `d/e dtrwxrwxrwx`, `d/e/c -rw------- "c" links=1`},
@@ -164,6 +184,15 @@ func TestLayers(t *testing.T) {
 			[]*imagetest.Layer{n().File("a/b/c", 0o644, "c").Dir("a", 0o700)},
 			[]string{`a drwx------`, `a/b drwxr-xr-x`, `a/b/c -rw-r--r-- "c" links=1`},
 		},
+	}
+	for name, test := range tests {
+		t.Run(name, test.check)
+	}
+}
+
+func TestLinks(t *testing.T) {
+	n := imagetest.NewLayer
+	tests := map[string]layers{
 		"hard links": {
 			[]*imagetest.Layer{n().File("a", 0o644, "a").Link("b", "a").Link("d/c", "/b")},
 			[]string{`a -rw-r--r-- "a" links=3`, `b -rw-r--r-- "a" links=3`, `d drwxr-xr-x`, `d/c -rw-r--r-- "a" links=3`},
@@ -207,11 +236,7 @@ func TestLayers(t *testing.T) {
 		"no layers": {nil, nil},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if d := cmp.Diff(test.want, list(t, mounted(t, test.layers...))); d != "" {
-				t.Errorf("files (-want +got):\n%s", d)
-			}
-		})
+		t.Run(name, test.check)
 	}
 }
 

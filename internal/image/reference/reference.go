@@ -58,7 +58,7 @@ func parse(s string) (Reference, error) {
 	}
 	for _, prefix := range foreign {
 		if strings.HasPrefix(s, prefix) {
-			return Reference{}, fmt.Errorf("transport %q is not supported: use docker://, oci:, oci-archive:, docker-archive: or dir:", prefix)
+			return Reference{}, fmt.Errorf("transport %q is not supported (use one of docker://, oci:, oci-archive:, docker-archive:, dir:)", prefix)
 		}
 	}
 	transport, rest, found := strings.Cut(s, ":")
