@@ -79,4 +79,3 @@ func (o *execOptions) process(dir record.Dir, args []string) (*specs.Process, er
 	}
 	return execProcess(container.Process, o, args, env)
 }
-

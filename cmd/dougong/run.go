@@ -150,4 +150,3 @@ func (r *runner) session(o *runOptions) (*engine.Session, func(), error) {
 
 // tee writes to the log whatever becomes of the other.
 func tee(to, log io.Writer) io.Writer { return io.MultiWriter(log, to) }
-
