@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -126,8 +127,11 @@ func (s *Store) Acquire(ctx context.Context, img *Image) (*os.File, error) {
 		if err != nil && !errors.Is(err, errBusy) {
 			return nil, err
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		// A removal is looking at the file, or has just replaced it.
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(time.Millisecond):
 		}
 	}
 }

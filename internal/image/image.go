@@ -168,13 +168,6 @@ func newImage(desc ocispec.Descriptor, m *ocispec.Manifest, config []byte) (*Ima
 	return img, nil
 }
 
-func platformName(p ocispec.Platform) string {
-	if p.OS == "" || p.Architecture == "" {
-		return ""
-	}
-	return strings.TrimSuffix(p.OS+"/"+p.Architecture+"/"+p.Variant, "/")
-}
-
 // locate fills in what is known from the EROFS file.
 func (s *Store) locate(img *Image) {
 	img.RootFS = s.rootfsPath(img.diffs)
