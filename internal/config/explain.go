@@ -13,8 +13,7 @@ import (
 // explain turns the parser's errors into what people need: file and line, and
 // for an unknown key the nearest known one.
 func explain(file string, err error) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
+	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		var errs []error
 		for _, e := range strict.Errors {
 			key := strings.Join(e.Key(), ".")
@@ -23,8 +22,7 @@ func explain(file string, err error) error {
 		}
 		return errors.Join(errs...)
 	}
-	var syntax *toml.DecodeError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, column := syntax.Position()
 		what := strings.TrimPrefix(syntax.Error(), "toml: ")
 		if key := strings.Join(syntax.Key(), "."); key != "" {
