@@ -115,6 +115,7 @@ func newGuest(t *testing.T) *guest {
 			}
 		}
 		cancel()
+		<-g.service.reaper.stopped
 		_, _, _ = client.Close(), server.Close(), streams.Close()
 		_, _ = session.Close(), g.host.Close()
 	})

@@ -19,13 +19,15 @@ type reaper struct {
 	// be registered: until then its pid looks like an orphan's.
 	gate sync.RWMutex
 	kick chan struct{}
+	// stopped is closed when run has ended.
+	stopped chan struct{}
 
 	mu    sync.Mutex
 	known map[int]chan struct{}
 }
 
 func newReaper() *reaper {
-	return &reaper{kick: make(chan struct{}, 1), known: make(map[int]chan struct{})}
+	return &reaper{kick: make(chan struct{}, 1), stopped: make(chan struct{}), known: make(map[int]chan struct{})}
 }
 
 // hold keeps the reaper from orphans until the release is called.
@@ -90,10 +92,11 @@ func again(call func() error) error {
 
 // run reaps orphans until ctx ends.
 func (r *reaper) run(ctx context.Context) {
+	defer close(r.stopped)
 	children := make(chan os.Signal, 1)
 	signal.Notify(children, unix.SIGCHLD)
 	defer signal.Stop(children)
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			return
