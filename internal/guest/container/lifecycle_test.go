@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 func (t *proc) state() types.Status {
@@ -315,5 +316,16 @@ func TestNullStreams(t *testing.T) {
 	g.check(c.start())
 	if got := c.wait(); got != 2 {
 		t.Errorf("status %d", got)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	g := newGuest(t)
+	g.run("update", false, "sleep", "100")
+	_, err := g.client.Update(g.context(), &api.UpdateTaskRequest{ID: "update", Resources: &anypb.Any{Value: []byte(`{}`)}})
+	g.check(err)
+	_, err = g.client.Update(g.context(), &api.UpdateTaskRequest{ID: "update", Resources: &anypb.Any{Value: []byte(`x`)}})
+	if err := errgrpc.ToNative(err); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("bad resources: %v", err)
 	}
 }
