@@ -76,6 +76,9 @@ func content(o Options) (kernel, initrd []byte, modules []module, err error) {
 	if kernel, err = Unpack(packed); err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", o.Kernel.Image, err)
 	}
+	if kernel, err = SlimKernel(kernel); err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", o.Kernel.Image, err)
+	}
 	index, err := indexModules(o.Kernel.Modules)
 	if err != nil {
 		return nil, nil, nil, err

@@ -37,7 +37,6 @@ var wishes = []moduleWish{
 	{name: "virtio_balloon", devices: []string{"1002", "1045"}},
 	{name: "virtio_mem", devices: []string{"1058"}},
 	{name: "virtio_rng", devices: []string{"1005", "1044"}},
-	{name: "xfs", devices: []string{"never"}},
 }
 
 // module is one file in the initramfs.
@@ -123,7 +122,7 @@ func (x *moduleIndex) resolve(wishes []moduleWish) ([]module, error) {
 			}
 		}
 		place[name] = len(out)
-		out = append(out, module{name: name, content: content, devices: devices})
+		out = append(out, module{name: name, content: stripModule(content), devices: devices})
 		return nil
 	}
 	for _, w := range wishes {
