@@ -2,11 +2,11 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/mdlayher/vsock"
@@ -46,9 +46,8 @@ func unixVsock(dir string, self uint32) vsockFamily {
 	return vsockFamily{
 		dial: func(ctx context.Context, cid, port uint32) (net.Conn, error) {
 			var d net.Dialer
-			d.LocalAddr = nil
 			conn, err := d.DialContext(ctx, "unix", path(cid, port))
-			if os.IsNotExist(err) || isENOENT(err) {
+			if errors.Is(err, unix.ENOENT) {
 				return nil, unix.ECONNREFUSED
 			}
 			if err != nil {
@@ -62,15 +61,6 @@ func unixVsock(dir string, self uint32) vsockFamily {
 			return &cidListener{Listener: l}, err
 		},
 	}
-}
-
-func isENOENT(err error) bool {
-	op, ok := err.(*net.OpError)
-	if !ok {
-		return false
-	}
-	sys, ok := op.Err.(*os.SyscallError)
-	return ok && sys.Err == syscall.ENOENT
 }
 
 // cidListener learns the dialer's context id from the first byte.

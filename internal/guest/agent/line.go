@@ -34,7 +34,7 @@ func readCommandLine(path string) commandLine {
 		return nil
 	}
 	line := make(commandLine)
-	for _, word := range strings.Fields(string(data)) {
+	for word := range strings.FieldsSeq(string(data)) {
 		name, value, _ := strings.Cut(word, "=")
 		line[name] = value
 	}

@@ -57,7 +57,7 @@ func (c cgroup) pids() ([]int, error) {
 		if err != nil {
 			return err
 		}
-		for _, field := range strings.Fields(string(data)) {
+		for field := range strings.FieldsSeq(string(data)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil {
 				return fmt.Errorf("read process ids: %w", err)
