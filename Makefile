@@ -1,0 +1,168 @@
+# Dougong. 'make help' lists what there is to make.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+include versions.mk
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always 2>/dev/null || echo unknown)
+PREFIX ?= /usr/local
+DESTDIR ?=
+# An image to run, and a command in it; see 'run'.
+IMAGE ?=
+CMD ?=
+
+BUILD := _build
+BIN := $(BUILD)/bin
+TOOLS := $(BUILD)/tools
+TAGS := -tags no_grpc
+LDFLAGS := -s -w -X dougong.dev/dougong/internal/version.version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false $(TAGS) -ldflags "$(LDFLAGS)"
+BINARIES := dougong containerd-shim-dougong-v2 dougong-agent
+SOURCES := go.mod go.sum versions.mk Makefile $(shell find api cmd internal -name '*.go' -not -name '*_test.go' -not -path '*/testdata/*')
+
+# Packages whose work is done by many goroutines: tested with -race too.
+RACE := qmp transport record engine shim sandbox containerlog
+RACE_PACKAGES := $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
+
+export DOUGONG_BIN := $(abspath $(BIN))
+export DOUGONG_BUSYBOX := $(abspath $(BUILD)/busybox)
+
+.DEFAULT_GOAL := help
+
+##@ Use
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz)\n'
+
+.PHONY: run
+run: setup-run build guest ## Run a container in a VM: make run [IMAGE=docker://…] [CMD='…']
+	@if [ -z "$(IMAGE)" ]; then $(MAKE) --no-print-directory $(BUILD)/busybox/index.json; fi
+	@echo "host kernel:  $$(uname -r)"
+	@echo "guest kernel: $$($(BIN)/dougong run --rm $(or $(IMAGE),oci:$(BUILD)/busybox:latest) $(or $(CMD),uname -r))"
+
+##@ Build
+
+.PHONY: build
+build: $(BIN)/.built ## Build the binaries into _build/bin
+
+$(BIN)/.built: $(SOURCES) $(BUILD)/version
+	@mkdir -p $(BIN)
+	$(GOBUILD) -o $(BIN)/ $(addprefix ./cmd/,$(BINARIES))
+	@touch $@
+
+# The version is written only when it changes, so that nothing is built for
+# the sake of its date.
+.PHONY: FORCE
+FORCE:
+$(BUILD)/version: FORCE
+	@mkdir -p $(BUILD)
+	@[ "$$(cat $@ 2>/dev/null)" = "$(VERSION)" ] || echo "$(VERSION)" > $@
+
+.PHONY: guest
+guest: setup-run build ## Build the guest image: kernel and initramfs of the VMs
+	@scripts/build-guest.sh $(BUILD)
+
+# A small image to try things with, made of Debian's busybox-static.
+$(BUILD)/busybox/index.json: $(wildcard hack/busybox-image/*.go) /bin/busybox
+	@rm -rf $(BUILD)/busybox
+	CGO_ENABLED=0 $(GO) run $(TAGS) ./hack/busybox-image $(BUILD)/busybox
+
+.PHONY: busybox
+busybox: setup-run $(BUILD)/busybox/index.json ## Build a small OCI image of busybox in _build/busybox
+
+.PHONY: install
+install: build ## Install binaries, manual pages and completions (PREFIX, DESTDIR)
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh $(BIN)
+
+.PHONY: uninstall
+uninstall: ## Remove what install has installed; data and configuration stay
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install.sh --remove
+
+.PHONY: clean
+clean: ## Remove _build
+	rm -rf $(BUILD)
+
+##@ Test
+
+PACKAGES ?= ./...
+GOTEST := $(GO) test $(TAGS)
+
+.PHONY: test
+test: setup-test build guest busybox test-unit test-race test-vm ## Run every test, those that boot VMs too
+	@scripts/summary.sh $(BUILD)
+
+.PHONY: test-unit
+test-unit: setup-test build ## Run the tests of all packages: make test-unit [PACKAGES=./internal/qmp]
+	@mkdir -p $(BUILD)/log
+	$(GOTEST) -timeout 20m $(TESTFLAGS) $$($(GO) list $(TAGS) $(PACKAGES) | grep -v /test/) 2>&1 | tee $(BUILD)/log/test-unit.log
+
+.PHONY: test-race
+test-race: setup-test ## Run the tests of concurrent packages with the race detector
+	@mkdir -p $(BUILD)/log
+	CGO_ENABLED=1 $(GOTEST) -race -timeout 20m $(TESTFLAGS) $(RACE_PACKAGES) 2>&1 | tee $(BUILD)/log/test-race.log
+
+# One package at a time: VMs are measured against deadlines.
+.PHONY: test-vm
+test-vm: setup-test build guest busybox ## Run the tests that use the built product, in VMs
+	@mkdir -p $(BUILD)/log
+	$(GOTEST) -count=1 -p 1 -timeout 25m $(TESTFLAGS) ./test/... 2>&1 | tee $(BUILD)/log/test-vm.log
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for FUZZTIME each
+	@grep -rl --include='*_test.go' '^func Fuzz' internal cmd | xargs -n 1 dirname | sort -u | while read -r dir; do \
+		grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' "$$dir" | sed 's/func //' | while read -r name; do \
+			$(GOTEST) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$dir"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: setup-bench build guest busybox ## Measure against the floor and against runc; writes _build/bench.json
+	$(GO) run $(TAGS) ./hack/bench -bin $(BIN) -image oci:$(BUILD)/busybox:latest -json $(BUILD)/bench.json
+
+##@ Develop
+
+.PHONY: lint
+lint: setup-lint $(TOOLS)/golangci-lint ## Check style and mistakes
+	$(TOOLS)/golangci-lint run
+	shellcheck scripts/*.sh .ci/run
+
+.PHONY: format
+format: $(TOOLS)/gofumpt ## Format all Go code
+	$(TOOLS)/gofumpt -w api cmd internal hack
+
+.PHONY: proto
+proto: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-ttrpc ## Generate code from api/*.proto
+	PATH="$(abspath $(TOOLS)):$$PATH" $(TOOLS)/buf lint
+	PATH="$(abspath $(TOOLS)):$$PATH" $(TOOLS)/buf generate
+
+.PHONY: docs
+docs: build ## Write generated documentation: docs/*.md from code, manual pages in _build/man
+	$(GO) generate ./internal/config
+	$(GOTEST) ./internal/oci -update
+	@mkdir -p $(BUILD)/man
+	$(BIN)/dougong man $(BUILD)/man
+
+# Tools are installed once for each pinned version.
+$(TOOLS)/golangci-lint: versions.mk
+	@scripts/tool.sh $(GOLANGCI_LINT) $@
+$(TOOLS)/gofumpt: versions.mk
+	@scripts/tool.sh $(GOFUMPT) $@
+$(TOOLS)/buf: versions.mk
+	@scripts/tool.sh $(BUF) $@
+$(TOOLS)/protoc-gen-go: versions.mk
+	@scripts/tool.sh $(PROTOC_GEN_GO) $@
+$(TOOLS)/protoc-gen-go-ttrpc: versions.mk
+	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
+
+# Packages of the distribution; nothing happens when they are installed.
+.PHONY: setup-run setup-test setup-lint setup-bench
+setup-run setup-test setup-lint setup-bench: setup-%:
+	@scripts/setup.sh $*

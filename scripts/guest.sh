@@ -1,0 +1,26 @@
+#!/bin/sh
+# Builds the guest image below /var/lib/dougong from Debian's cloud kernel, the
+# agent and a static crun, unless the current one was made of the same.
+#
+#   scripts/guest.sh [BUILD]
+#
+# BUILD (default _build) has the binaries in bin/ and keeps kernel/ and crun/.
+set -eu
+
+build=${1:-_build}
+scripts=$(dirname "$0")
+stamp=$build/guest.stamp
+current=/var/lib/dougong/guest/current
+
+kernel=$("$scripts/fetch-kernel.sh" "$build/kernel")
+crun=$("$scripts/build-crun.sh" "$build/crun")
+
+inputs=$({
+    echo "$kernel"
+    sha256sum "$build/bin/dougong" "$build/bin/dougong-agent" "$crun"
+} | sha256sum | cut -c 1-32)
+if [ -e "$current/manifest.json" ] && [ "$inputs $(readlink "$current")" = "$(cat "$stamp" 2>/dev/null)" ]; then
+    exit 0
+fi
+"$build/bin/dougong" guest build --kernel-root "$kernel" --agent "$build/bin/dougong-agent" --crun "$crun"
+echo "$inputs $(readlink "$current")" >"$stamp"
