@@ -67,7 +67,7 @@ $(BUILD)/version: FORCE
 
 .PHONY: guest
 guest: setup-run build ## Build the guest image: kernel and initramfs of the VMs
-	@scripts/build-guest.sh $(BUILD)
+	@scripts/guest.sh $(BUILD)
 
 # A small image to try things with, made of Debian's busybox-static.
 $(BUILD)/busybox/index.json: $(wildcard hack/busybox-image/*.go) /bin/busybox
@@ -106,13 +106,13 @@ test-unit: setup-test build ## Run the tests of all packages: make test-unit [PA
 .PHONY: test-race
 test-race: setup-test ## Run the tests of concurrent packages with the race detector
 	@mkdir -p $(BUILD)/log
-	CGO_ENABLED=1 $(GOTEST) -race -timeout 20m $(TESTFLAGS) $(RACE_PACKAGES) 2>&1 | tee $(BUILD)/log/test-race.log
+	scripts/test-race.sh no_grpc $(RACE_PACKAGES) 2>&1 | tee $(BUILD)/log/test-race.log
 
 # One package at a time: VMs are measured against deadlines.
 .PHONY: test-vm
 test-vm: setup-test build guest busybox ## Run the tests that use the built product, in VMs
 	@mkdir -p $(BUILD)/log
-	$(GOTEST) -count=1 -p 1 -timeout 25m $(TESTFLAGS) ./test/... 2>&1 | tee $(BUILD)/log/test-vm.log
+	$(GO) -C $(or $(patsubst %/go.mod,%,$(wildcard test/go.mod)),.) test $(TAGS) -count=1 -p 1 -timeout 25m $(TESTFLAGS) $(if $(wildcard test/go.mod),./...,./test/...) 2>&1 | tee $(BUILD)/log/test-vm.log
 
 FUZZTIME ?= 20s
 .PHONY: fuzz
@@ -130,9 +130,8 @@ bench: setup-bench build guest busybox ## Measure against the floor and against 
 ##@ Develop
 
 .PHONY: lint
-lint: setup-lint $(TOOLS)/golangci-lint ## Check style and mistakes
-	$(TOOLS)/golangci-lint run
-	shellcheck scripts/*.sh .ci/run
+lint: setup-lint ## Check style and mistakes
+	scripts/lint.sh $(TOOLS) $(GOLANGCI_LINT)
 
 .PHONY: format
 format: $(TOOLS)/gofumpt ## Format all Go code
@@ -151,8 +150,6 @@ docs: build ## Write generated documentation: docs/*.md from code, manual pages 
 	$(BIN)/dougong man $(BUILD)/man
 
 # Tools are installed once for each pinned version.
-$(TOOLS)/golangci-lint: versions.mk
-	@scripts/tool.sh $(GOLANGCI_LINT) $@
 $(TOOLS)/gofumpt: versions.mk
 	@scripts/tool.sh $(GOFUMPT) $@
 $(TOOLS)/buf: versions.mk

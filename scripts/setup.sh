@@ -29,10 +29,14 @@ fi
 # missing prints those of the packages that are not installed.
 missing() {
     # shellcheck disable=SC2086 # a list of words
-    installed=$(dpkg-query -W -f '${db:Status-Status}:${Package}\n' $packages 2>/dev/null || true)
+    installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' $packages 2>/dev/null || true)
     for package in $packages; do
-        case $installed in
-        *"installed:$package"*) ;;
+        case "
+$installed
+" in
+        *"
+$package installed
+"*) ;;
         *) printf '%s ' "$package" ;;
         esac
     done

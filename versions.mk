@@ -1,0 +1,6 @@
+# Versions of the tools of development, pinned here and nowhere else.
+GOLANGCI_LINT := 2.15.0
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GEN_GO_TTRPC := github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc@v1.2.10
