@@ -91,8 +91,9 @@ type bootLog struct {
 	at map[string]time.Duration
 	// console is everything.
 	console strings.Builder
-	// exit is how QEMU ended.
+	// exit is how QEMU ended, cpu the processor time it took.
 	exit error
+	cpu  time.Duration
 }
 
 // boot boots an image on the machine that sandboxes get, until it ends.
@@ -123,6 +124,7 @@ func boot(tb testing.TB, img *Image, cmdline string) *bootLog {
 		log.reports[key] = append(log.reports[key], value)
 	}
 	log.exit = cmd.Wait()
+	log.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return log
 }
 

@@ -36,6 +36,9 @@ type Image struct {
 	InitrdSize int `json:"initrdSize"`
 	// Modules are the kernel modules in it, in the order of loading.
 	Modules []string `json:"modules"`
+	// Inputs are the SHA-256 digests of the files it was built from, beside
+	// the modules.
+	Inputs map[string]string `json:"inputs"`
 	// Created is when it was built. It is no part of the content.
 	Created time.Time `json:"created"`
 }
@@ -62,6 +65,9 @@ func Build(dir string, o Options) (*Image, error) {
 	for _, m := range modules {
 		img.Modules = append(img.Modules, m.name)
 	}
+	if img.Inputs, err = digests(map[string]string{"kernel": o.Kernel.Image, "agent": o.Agent, "crun": o.Crun}); err != nil {
+		return nil, fmt.Errorf("build guest image: %w", err)
+	}
 	if err := install(dir, img, kernel, initrd); err != nil {
 		return nil, fmt.Errorf("build guest image: %w", err)
 	}
@@ -79,6 +85,9 @@ func content(o Options) (kernel, initrd []byte, modules []module, err error) {
 	if kernel, err = SlimKernel(kernel); err != nil {
 		return nil, nil, nil, fmt.Errorf("%s: %w", o.Kernel.Image, err)
 	}
+	if err := checkPVH(kernel); err != nil {
+		return nil, nil, nil, fmt.Errorf("%s: %w", o.Kernel.Image, err)
+	}
 	index, err := indexModules(o.Kernel.Modules)
 	if err != nil {
 		return nil, nil, nil, err
@@ -88,6 +97,20 @@ func content(o Options) (kernel, initrd []byte, modules []module, err error) {
 	}
 	initrd, err = initramfs(o.Agent, o.Crun, modules)
 	return kernel, initrd, modules, err
+}
+
+// digests are those of the files at paths, by the same names.
+func digests(paths map[string]string) (map[string]string, error) {
+	sums := map[string]string{}
+	for name, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		sum := sha256.Sum256(data)
+		sums[name] = hex.EncodeToString(sum[:])
+	}
+	return sums, nil
 }
 
 func identify(kernel, initrd []byte) string {
@@ -121,7 +144,7 @@ func install(dir string, img *Image, kernel, initrd []byte) error {
 		return err
 	}
 	for name, data := range map[string][]byte{fileKernel: kernel, fileInitrd: initrd, fileManifest: manifest} {
-		if err := os.WriteFile(filepath.Join(staging, name), data, 0o444); err != nil {
+		if err := writeFile(filepath.Join(staging, name), data); err != nil {
 			return err
 		}
 	}
@@ -132,13 +155,30 @@ func install(dir string, img *Image, kernel, initrd []byte) error {
 	return setCurrent(dir, img.ID)
 }
 
-func setCurrent(dir, id string) error {
-	tmp := filepath.Join(dir, fmt.Sprintf(".current-%d", os.Getpid()))
-	_ = os.Remove(tmp)
-	if err := os.Symlink(id, tmp); err != nil {
+// writeFile writes a file that every user can read, whatever the umask, and
+// that is whole on the disk before the image gets its name.
+func writeFile(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(dir, linkCurrent))
+	_, err = f.Write(data)
+	return errors.Join(err, f.Chmod(0o444), f.Sync(), f.Close())
+}
+
+// setCurrent replaces the link in one step. The new link is made in a
+// directory of its own, so that two builds do not meet.
+func setCurrent(dir, id string) error {
+	staging, err := os.MkdirTemp(dir, ".current-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(staging)
+	link := filepath.Join(staging, linkCurrent)
+	if err := os.Symlink(id, link); err != nil {
+		return err
+	}
+	return os.Rename(link, filepath.Join(dir, linkCurrent))
 }
 
 func open(dir, id string) (*Image, error) {

@@ -53,11 +53,11 @@ func (t tree) parents(name string) {
 	}
 }
 
-// hostFile puts a file of the host at the same path, following links.
-func (t tree) hostFile(name string) error {
-	content, err := os.ReadFile(name)
+// hostFile puts a file of the host, following links.
+func (t tree) hostFile(name, host string) error {
+	content, err := os.ReadFile(host)
 	if err != nil {
-		return fmt.Errorf("read %s for the initramfs: %w", name, err)
+		return fmt.Errorf("read %s for the initramfs: %w", host, err)
 	}
 	t.file(strings.TrimPrefix(name, "/"), 0o755, content)
 	return nil
@@ -82,21 +82,18 @@ func initramfs(agent, crun string, modules []module) ([]byte, error) {
 }
 
 func (t tree) programs(agent, crun string) error {
-	binary, err := os.ReadFile(agent)
-	if err != nil {
-		return fmt.Errorf("read the agent: %w", err)
+	if err := t.hostFile(guestInit, agent); err != nil {
+		return err
 	}
-	t.file(guestInit, 0o755, binary)
-	if binary, err = os.ReadFile(crun); err != nil {
-		return fmt.Errorf("read crun: %w", err)
+	if err := t.hostFile(guestCrun, crun); err != nil {
+		return err
 	}
-	t.file(guestCrun, 0o755, binary)
 	libs, err := libraries(crun)
 	if err != nil {
 		return err
 	}
-	for _, lib := range libs {
-		if err := t.hostFile(lib); err != nil {
+	for name, host := range libs {
+		if err := t.hostFile(name, host); err != nil {
 			return err
 		}
 	}

@@ -195,13 +195,15 @@ func decompressXZ(payload []byte) ([]byte, error) {
 	return kernel, readErr
 }
 
-func readBounded(r io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxKernel+1))
+func readBounded(r io.Reader) ([]byte, error) { return readAtMost(r, maxKernel) }
+
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(data) > maxKernel {
-		return nil, fmt.Errorf("it unpacks to more than %d bytes", maxKernel)
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("it unpacks to more than %d bytes", limit)
 	}
 	return data, nil
 }
