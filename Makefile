@@ -43,9 +43,9 @@ help: ## Show this help
 
 .PHONY: run
 run: setup-run build guest ## Run a container in a VM: make run [IMAGE=docker://…] [CMD='…']
-	@if [ -z "$(IMAGE)" ]; then $(MAKE) --no-print-directory $(BUILD)/busybox/index.json; fi
-	@echo "host kernel:  $$(uname -r)"
-	@echo "guest kernel: $$($(BIN)/dougong run --rm $(or $(IMAGE),oci:$(BUILD)/busybox:latest) $(or $(CMD),uname -r))"
+	@if [ -z "$(IMAGE)" ]; then $(MAKE) -s $(BUILD)/busybox/index.json; fi
+	@echo "on the host: $$(uname -sr)"
+	@$(if $(CMD),,printf 'in the VM:   ' &&) $(BIN)/dougong run --rm $(or $(IMAGE),oci:$(BUILD)/busybox:latest) $(or $(CMD),uname -sr)
 
 ##@ Build
 
