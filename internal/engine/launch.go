@@ -177,7 +177,7 @@ func (s *Sandbox) Detach() error {
 	if _, err := s.lease.Write([]byte{'d'}); err != nil {
 		return fmt.Errorf("detach from sandbox process: %w", err)
 	}
-	return errors.Join(s.lease.Close(), s.Client.Close())
+	return errors.Join(s.lease.Close(), s.Close())
 }
 
 // End stops the sandbox, whatever runs in it, waits until its process is gone
@@ -191,7 +191,7 @@ func (s *Sandbox) End(ctx context.Context, discard bool) record.Exit {
 	}
 	rec, err := s.Dir.Record()
 	discard = discard || err != nil || rec.AutoRemove
-	_ = s.Client.Close()
+	_ = s.Close()
 	s.abandon()
 	if discard {
 		_ = s.Dir.Remove()

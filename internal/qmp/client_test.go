@@ -361,9 +361,7 @@ func TestEventsEndWithTheirContext(t *testing.T) {
 // A subscriber that never receives must hold up neither commands nor others.
 func TestSlowSubscriberBlocksNobody(t *testing.T) {
 	c, server := dial(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	slow, quick := c.Events(ctx), c.Events(ctx)
+	slow, quick := c.Events(t.Context()), c.Events(t.Context())
 	_ = slow
 	const n = 5000
 	server.Handle("flood", func(qmptest.Call) (any, error) {

@@ -15,13 +15,15 @@ func tmpfs(size string) *agentapi.Writable {
 	return &agentapi.Writable{Mount: &agentapi.Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=0755", "size=" + size}}}
 }
 
-func TestPlan(t *testing.T) {
+type planTest struct {
+	name    string
+	request Request
+	want    Plan
+}
+
+func planTests() []planTest {
 	disk := func(i int) string { return "serial:" + Serial("c1", i) }
-	tests := []struct {
-		name    string
-		request Request
-		want    Plan
-	}{
+	return []planTest{
 		{
 			name:    "an EROFS image is a read-only disk below a writable layer in memory",
 			request: Request{Rootfs: []Mount{{Type: "erofs", Source: "/img", Options: []string{"ro", "loop"}}}, WritableSize: "50%"},
@@ -83,7 +85,10 @@ func TestPlan(t *testing.T) {
 			},
 		},
 	}
-	for _, tt := range tests {
+}
+
+func TestPlan(t *testing.T) {
+	for _, tt := range planTests() {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.request.ContainerID = "c1"
 			got, err := New(tt.request)

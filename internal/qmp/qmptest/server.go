@@ -135,8 +135,7 @@ func (s *Server) answer(c Call, id json.RawMessage) {
 }
 
 func wire(err error) map[string]string {
-	var q *qmp.Error
-	if errors.As(err, &q) {
+	if q, ok := errors.AsType[*qmp.Error](err); ok {
 		return map[string]string{"class": q.Class, "desc": q.Desc}
 	}
 	return map[string]string{"class": "GenericError", "desc": err.Error()}
