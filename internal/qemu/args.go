@@ -72,7 +72,7 @@ func machineArgs(spec vmm.MachineSpec) []string {
 		"-machine", machine,
 		// Half as long to the kernel's first instruction as SeaBIOS.
 		"-bios", "qboot.rom",
-		"-accel", accelerator(spec.Accelerator),
+		"-accel", accelerator(spec.Accelerator, spec.MemoryMiB),
 		"-cpu", cpuModel(spec.Accelerator),
 		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", spec.CPUs, max(spec.CPUs, spec.MaxCPUs)),
 		"-m", "size=" + strconv.Itoa(spec.MemoryMiB) + "M",
@@ -80,15 +80,21 @@ func machineArgs(spec vmm.MachineSpec) []string {
 	}
 }
 
-// tcgCacheMiB is the size of TCG's cache of translated code. It is filled by
-// a boot and never shrinks, so it is most of what a small idle machine costs.
-const tcgCacheMiB = 32
+// Bounds of TCG's cache of translated code in MiB, and the share of the
+// guest's memory that it is between them. A boot fills it, it never shrinks,
+// and so it is most of what a small idle machine costs; a large machine runs
+// more code.
+const (
+	minTCGCache   = 16
+	maxTCGCache   = 128
+	tcgCacheShare = 16
+)
 
-func accelerator(a vmm.Accelerator) string {
+func accelerator(a vmm.Accelerator, memoryMiB int) string {
 	if a == vmm.KVM {
 		return "kvm"
 	}
-	return "tcg,thread=multi,tb-size=" + strconv.Itoa(tcgCacheMiB)
+	return "tcg,thread=multi,tb-size=" + strconv.Itoa(min(max(memoryMiB/tcgCacheShare, minTCGCache), maxTCGCache))
 }
 
 // cpuModel is for KVM the host's own CPU and for TCG all that it can do

@@ -20,7 +20,6 @@ type Machine struct {
 	agent   net.Conn
 	console *tail
 	stderr  *tail
-	boot    []uint64 // inodes of the kernel and the initramfs
 	done    chan struct{}
 	err     error // valid once done is closed
 }
@@ -59,7 +58,6 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		agent:   l.agent,
 		console: newTail(consoleSize),
 		stderr:  newTail(stderrSize),
-		boot:    l.boot,
 		done:    make(chan struct{}),
 	}
 	m.follow(c, spec, l)

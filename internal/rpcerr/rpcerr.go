@@ -4,7 +4,10 @@ package rpcerr
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
@@ -12,10 +15,14 @@ import (
 )
 
 // Client is an interceptor that gives errors of the peer their errdefs class
-// back, without the words that the transport adds. The client itself looks at
+// back, without the words that the transport adds. A peer that is gone is
+// errdefs.ErrUnavailable. The client itself looks at
 // the response's status only after its interceptors.
 func Client(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *ttrpc.UnaryClientInfo, invoke ttrpc.Invoker) error {
 	if err := invoke(ctx, req, resp); err != nil {
+		if errors.Is(err, ttrpc.ErrClosed) {
+			return fmt.Errorf("the connection was closed: %w", errdefs.ErrUnavailable)
+		}
 		return errgrpc.ToNative(err)
 	}
 	if resp.Status != nil && codes.Code(resp.Status.Code) != codes.OK {

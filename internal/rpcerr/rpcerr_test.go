@@ -69,3 +69,13 @@ func TestNoError(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestPeerGone(t *testing.T) {
+	client, server := net.Pipe()
+	c := ttrpc.NewClient(client, ttrpc.WithUnaryClientInterceptor(Client))
+	t.Cleanup(func() { _ = c.Close() })
+	_ = server.Close()
+	if _, err := task.NewTTRPCTaskClient(c).Kill(t.Context(), &task.KillRequest{}); !errdefs.IsUnavailable(err) {
+		t.Errorf("error = %v, want unavailable", err)
+	}
+}

@@ -5,12 +5,15 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/agent"
 	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/reclaim"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/virtiofsd"
 )
@@ -68,7 +71,24 @@ func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
 	}
 	slog.InfoContext(ctx, "sandbox running", "sandbox", s.opts.ID, "took", time.Since(begin), "vmm_pid", s.machine.PID(), "kernel", s.client.Hello.Kernel)
 	go s.watch()
+	s.settle()
 	return nil
+}
+
+// settleTime is how long after its start a sandbox counts as settled.
+const settleTime = 4 * time.Second
+
+// settle gives host memory back that only the start needed, once it is over.
+func (s *Sandbox) settle() {
+	timer := time.AfterFunc(settleTime, func() {
+		debug.FreeOSMemory()
+		for _, pid := range []int{s.machine.PID(), os.Getpid()} {
+			if err := reclaim.FilePages(pid); err != nil {
+				slog.Debug("memory of the start stays", "sandbox", s.opts.ID, "error", err)
+			}
+		}
+	})
+	s.releases.push(func() { timer.Stop() })
 }
 
 func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {

@@ -110,6 +110,9 @@ func (p *Process) carryOutput(name string, to io.WriteCloser, from net.Conn) {
 		slog.Debug("output ended early", "process", p.life.what, "stream", name, "error", err)
 	}
 	_ = to.Close()
+	// The guest holds its end open until ours is closed: then it knows that
+	// nothing is on the way any more.
+	_ = from.Close()
 }
 
 // copyBuffer is as much as one frame carries.
