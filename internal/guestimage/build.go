@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -214,15 +215,19 @@ func Current(dir string) (*Image, error) {
 
 // List returns all images below dir, the newest first.
 func List(dir string) ([]*Image, error) {
-	manifests, err := filepath.Glob(filepath.Join(dir, "[0-9a-f]*", fileManifest))
-	if err != nil {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list guest images: %w", err)
 	}
 	var list []*Image
-	for _, path := range manifests {
-		img, err := open(dir, filepath.Base(filepath.Dir(path)))
+	for _, e := range entries {
+		// Neither the link to the current image nor one that is being built.
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		img, err := open(dir, e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("list guest images: %w", err)
+			return nil, fmt.Errorf("list guest images: %s: %w", e.Name(), err)
 		}
 		list = append(list, img)
 	}
