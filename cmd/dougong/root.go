@@ -43,6 +43,8 @@ func newRootCommand() *cobra.Command {
 			return a.configure()
 		},
 	}
+	// As in Docker, a bad flag is told apart from a command that ended with 1.
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return engine.EngineError(err) })
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default "+config.DefaultPath+")")
 	root.AddGroup(
 		&cobra.Group{ID: groupContainers, Title: "Containers:"},

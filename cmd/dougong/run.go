@@ -26,7 +26,9 @@ file system (dir:ROOTFS; the container sees it as its image, and changes are los
 
 The exit status is the command's own; 125 when dougong itself failed, 126 when the
 command cannot be executed, 127 when it is not there.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			return engine.EngineError(cobra.MinimumNArgs(1)(cmd, args))
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.run(cmd.Context(), o, args[0], args[1:])
 		},
