@@ -18,11 +18,20 @@ var sizePattern = regexp.MustCompile(`^([1-9][0-9]?%|100%|[1-9][0-9]{0,8}[kmg]?)
 // maxUIDBase leaves room for the range of user ids above it.
 const maxUIDBase = 1 << 31
 
-// Upper bounds keep a slip of the pen from overflowing what is computed from
-// a number; they are far above any machine.
+// Bounds of a virtual machine.
 const (
-	maxCPUs       = 1024
-	maxMemoryMiB  = 1 << 24
+	// MaxCPUs is what QEMU's q35 takes without an interrupt remapping unit.
+	MaxCPUs = 255
+	// MinMemoryMiB is the least with which the guest's kernel and agent come
+	// up and leave a container something to run in.
+	MinMemoryMiB = 128
+	// MaxMemoryMiB is far above any machine; it keeps a slip of the pen from
+	// overflowing what is computed from it.
+	MaxMemoryMiB = 1 << 24
+)
+
+// Upper bounds for the same reason as MaxMemoryMiB.
+const (
 	maxUnpackGiB  = 1 << 20
 	maxImageFiles = 1 << 32
 )
@@ -31,8 +40,8 @@ const (
 func (c *Config) validate() error {
 	return errors.Join(
 		oneOf("vm.accelerator", c.VM.Accelerator, "auto", "kvm", "tcg"),
-		within("vm.cpus", c.VM.CPUs, 1, maxCPUs),
-		within("vm.memory_mib", c.VM.MemoryMiB, 1, maxMemoryMiB),
+		within("vm.cpus", c.VM.CPUs, 1, MaxCPUs),
+		within("vm.memory_mib", c.VM.MemoryMiB, MinMemoryMiB, MaxMemoryMiB),
 		span("vm.boot_timeout", c.VM.BootTimeout),
 		span("vm.stop_timeout", c.VM.StopTimeout),
 		within("vm.uid_base", c.VM.UIDBase, 0, maxUIDBase),
