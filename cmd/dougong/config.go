@@ -13,8 +13,6 @@ func newConfigCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Print a configuration file with every key, its default and its meaning",
 		Args:  cobra.NoArgs,
-		// A broken file must not keep anybody from seeing a good one.
-		PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), config.Example())
 			return err

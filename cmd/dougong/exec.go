@@ -4,11 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/engine"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/record"
 )
 
@@ -78,4 +81,29 @@ func (o *execOptions) process(dir record.Dir, args []string) (*specs.Process, er
 		return nil, err
 	}
 	return execProcess(container.Process, o, args, env)
+}
+
+// execProcess is the container's process with the command and the flags of
+// an exec.
+func execProcess(container *specs.Process, o *execOptions, args, env []string) (*specs.Process, error) {
+	p := *container
+	p.Args = args
+	p.Terminal = o.tty
+	var err error
+	if p.Env, err = oci.MergeEnv(p.Env, env); err != nil {
+		return nil, err
+	}
+	if o.tty && !slices.ContainsFunc(p.Env, func(e string) bool { return strings.HasPrefix(e, "TERM=") }) {
+		p.Env = append(p.Env, "TERM=xterm")
+	}
+	if o.user != "" {
+		p.User = specs.User{Username: o.user}
+	}
+	if o.workdir != "" {
+		p.Cwd = o.workdir
+	}
+	if o.privileged {
+		p.Capabilities = oci.AllCapabilities()
+	}
+	return &p, nil
 }

@@ -15,6 +15,9 @@ func newGuestCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "guest",
 		Short: "Build and list guest images: the kernel and initramfs that virtual machines boot",
+		// Without these two a misspelt verb would print the help and succeed.
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newGuestBuildCommand(a), newGuestListCommand(a))
 	return cmd

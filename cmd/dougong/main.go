@@ -8,23 +8,40 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/engine"
 )
 
 func main() {
-	err := newRootCommand().ExecuteContext(context.Background())
-	var exit *engine.ExitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit):
-		if exit.Err != nil {
-			fmt.Fprintln(os.Stderr, "dougong:", exit.Err)
-		}
-		os.Exit(exit.Code)
-	default:
-		fmt.Fprintln(os.Stderr, "dougong:", err)
-		os.Exit(1)
+	cmd, err := newRootCommand().ExecuteContextC(context.Background())
+	os.Exit(report(os.Stderr, cmd, err))
+}
+
+// report prints what went wrong and returns the exit status of this process.
+func report(stderr io.Writer, cmd *cobra.Command, err error) int {
+	if err == nil {
+		return 0
 	}
+	exit, known := errors.AsType[*engine.ExitError](err)
+	if !known {
+		exit = &engine.ExitError{Code: ownCode(cmd), Err: err}
+	}
+	if exit.Err != nil {
+		fmt.Fprintln(stderr, "dougong:", exit.Err)
+	}
+	return exit.Code
+}
+
+// ownCode is the exit status of a command that failed by itself. Those that
+// also end with the status of what they run keep the two apart, as Docker does.
+func ownCode(cmd *cobra.Command) int {
+	if slices.Contains([]string{"run", "exec"}, cmd.Name()) {
+		return engine.CodeEngine
+	}
+	return 1
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -39,12 +41,15 @@ func newRootCommand() *cobra.Command {
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !needsConfig(cmd) {
+				return nil
+			}
 			return a.configure()
 		},
 	}
 	// As in Docker, a bad flag is told apart from a command that ended with 1.
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return engine.EngineError(err) })
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return engine.EngineError(withHint(cmd, err)) })
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default "+config.DefaultPath+")")
 	root.AddGroup(
 		&cobra.Group{ID: groupContainers, Title: "Containers:"},
@@ -58,9 +63,33 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
+// needsConfig reports whether a command looks at the configuration. A broken
+// file must not be in the way of those that do not.
+func needsConfig(cmd *cobra.Command) bool {
+	for ; cmd.HasParent(); cmd = cmd.Parent() {
+		if slices.Contains([]string{"config", "version", "man", "help", "completion"}, cmd.Name()) {
+			return false
+		}
+	}
+	return true
+}
+
+// withHint says where a command's flags and arguments are explained.
+func withHint(cmd *cobra.Command, err error) error {
+	return fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())
+}
+
 func addCommands(root *cobra.Command, group string, commands ...*cobra.Command) {
 	for _, c := range commands {
 		c.GroupID = group
+		if check := c.Args; check != nil {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if err := check(cmd, args); err != nil {
+					return withHint(cmd, err)
+				}
+				return nil
+			}
+		}
 		root.AddCommand(c)
 	}
 }
@@ -69,12 +98,12 @@ func addCommands(root *cobra.Command, group string, commands ...*cobra.Command) 
 func (a *app) configure() error {
 	cfg, err := config.Load(a.configPath)
 	if err != nil {
-		return engine.EngineError(err)
+		return err
 	}
 	if a.configPath != "" {
 		// The sandbox process reads it too, from a directory of its own.
 		if a.configPath, err = filepath.Abs(a.configPath); err != nil {
-			return engine.EngineError(fmt.Errorf("find the configuration: %w", err))
+			return fmt.Errorf("find the configuration: %w", err)
 		}
 	}
 	a.cfg = cfg
@@ -89,18 +118,18 @@ func (a *app) containers() (*engine.Engine, error) {
 		return a.engine, nil
 	}
 	if os.Geteuid() != 0 {
-		return nil, engine.EngineError(fmt.Errorf("dougong must be run as root: it makes mounts and network devices for its virtual machines"))
+		return nil, errors.New("dougong must be run as root: it makes mounts, and gives each virtual machine a user of its own")
 	}
 	root, err := record.NewRoot(a.cfg.Runtime.State)
 	if err != nil {
-		return nil, engine.EngineError(err)
+		return nil, err
 	}
 	if err := root.Sweep(); err != nil {
-		return nil, engine.EngineError(err)
+		return nil, err
 	}
 	shim, err := shimPath(a.cfg.Runtime.Shim)
 	if err != nil {
-		return nil, engine.EngineError(err)
+		return nil, err
 	}
 	a.engine = &engine.Engine{Root: root, StateDir: a.cfg.Runtime.State, ShimPath: shim, ConfigPath: a.configPath}
 	return a.engine, nil

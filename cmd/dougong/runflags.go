@@ -16,8 +16,7 @@ type runOptions struct {
 	capAdd, capDrop                  []string
 	securityOpts                     []string
 	ports, dns                       []string
-	network, memory                  string
-	cpus                             float64
+	network, memory, cpus            string
 	pull, platform                   string
 	quiet                            bool
 }
@@ -61,7 +60,7 @@ func (o *runOptions) registerFiles(f *pflag.FlagSet) {
 }
 
 func (o *runOptions) registerMachine(f *pflag.FlagSet) {
-	f.Float64Var(&o.cpus, "cpus", 0, "CPUs of the virtual machine; a fraction also limits CPU time (default: vm.cpus)")
+	f.StringVar(&o.cpus, "cpus", "", "CPUs of the virtual machine; a fraction also limits CPU time (default: vm.cpus)")
 	f.StringVarP(&o.memory, "memory", "m", "", "memory of the virtual machine: 256m, 1g (default: vm.memory)")
 	f.StringVar(&o.network, "network", "", "none or user (default: network.mode)")
 	f.StringArrayVarP(&o.ports, "publish", "p", nil, "lead a host port into the container: [IP:][HOST:]CONTAINER[/udp]")
