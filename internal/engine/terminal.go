@@ -6,38 +6,35 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/containerd/console"
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
 // Terminal is this process's terminal in raw mode.
 type Terminal struct {
-	current console.Console
+	fd  int
+	old *term.State
 }
 
 // IsTerminal reports whether f is a terminal.
-func IsTerminal(f *os.File) bool {
-	_, err := console.ConsoleFromFile(f)
-	return err == nil
-}
+func IsTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// RawTerminal puts the terminal that f is into raw mode.
+// RawTerminal puts the terminal that f is into raw mode. Output is not
+// processed either: the terminal in the guest has done that.
 func RawTerminal(f *os.File) (*Terminal, error) {
-	current, err := console.ConsoleFromFile(f)
+	fd := int(f.Fd())
+	old, err := term.MakeRaw(fd)
 	if err != nil {
-		return nil, fmt.Errorf("open the terminal: %w", err)
-	}
-	if err := current.SetRaw(); err != nil {
 		return nil, fmt.Errorf("put the terminal into raw mode: %w", err)
 	}
-	return &Terminal{current: current}, nil
+	return &Terminal{fd: fd, old: old}, nil
 }
 
 // Restore gives the terminal its old mode back.
 func (t *Terminal) Restore() {
 	if t != nil {
-		_ = t.current.Reset()
+		_ = term.Restore(t.fd, t.old)
 	}
 }
 
@@ -60,12 +57,12 @@ func (t *Terminal) FollowSize(ctx context.Context, c *Client, id, execID string)
 }
 
 func (t *Terminal) resize(ctx context.Context, c *Client, id, execID string) {
-	size, err := t.current.Size()
+	width, height, err := term.GetSize(t.fd)
 	if err != nil {
 		return
 	}
 	// A process that has just ended has no terminal to resize.
-	_, _ = c.Task.ResizePty(ctx, &task.ResizePtyRequest{ID: id, ExecID: execID, Width: uint32(size.Width), Height: uint32(size.Height)})
+	_, _ = c.Task.ResizePty(ctx, &task.ResizePtyRequest{ID: id, ExecID: execID, Width: uint32(width), Height: uint32(height)})
 }
 
 // notForwarded are signals that concern this process itself.
