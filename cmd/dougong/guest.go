@@ -92,6 +92,9 @@ func newGuestListCommand(a *app) *cobra.Command {
 			if format == "json" {
 				return printJSON(cmd.OutOrStdout(), list)
 			}
+			if format != "table" {
+				return unknownFormat(format)
+			}
 			current := ""
 			if img, err := guestimage.Current(a.guestDir()); err == nil {
 				current = img.ID

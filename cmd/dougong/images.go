@@ -64,7 +64,7 @@ func printImages(w io.Writer, list []*image.Image, quiet bool, format string) er
 		}
 		return printJSON(w, all)
 	case format != "table":
-		return fmt.Errorf("--format %q: want table or json", format)
+		return unknownFormat(format)
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	fmt.Fprintln(t, "IMAGE\tIMAGE ID\tCREATED\tSIZE")

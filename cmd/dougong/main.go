@@ -32,7 +32,7 @@ func report(stderr io.Writer, cmd *cobra.Command, err error) int {
 		exit = &engine.ExitError{Code: ownCode(cmd), Err: err}
 	}
 	if exit.Err != nil {
-		fmt.Fprintln(stderr, "dougong:", exit.Err)
+		fmt.Fprintln(stderr, "dougong:", err)
 	}
 	return exit.Code
 }

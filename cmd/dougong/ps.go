@@ -70,7 +70,7 @@ func printContainers(w io.Writer, list []*engine.Status, quiet bool, format stri
 	case format == "json":
 		return printJSON(w, describeAll(list))
 	case format != "table":
-		return fmt.Errorf("--format %q: want table or json", format)
+		return unknownFormat(format)
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
 	fmt.Fprintln(t, "CONTAINER ID\tIMAGE\tCOMMAND\tCREATED\tSTATUS\tPORTS\tNAMES")
@@ -123,6 +123,11 @@ func age(d time.Duration) string {
 		}
 	}
 	return "less than a second"
+}
+
+// unknownFormat is the error of a --format that is none.
+func unknownFormat(format string) error {
+	return fmt.Errorf("--format %q: want table or json", format)
 }
 
 func printJSON(w io.Writer, v any) error {

@@ -82,7 +82,7 @@ func (e *Engine) prepare(dir record.Dir, lock *record.Lock, l Launch) (*Sandbox,
 	client, err := Dial(dir)
 	if err != nil {
 		s.abandon()
-		return nil, err
+		return nil, s.ended()
 	}
 	s.Client = client
 	return s, nil
@@ -169,6 +169,11 @@ func (s *Sandbox) explain(err error) error {
 	if err == nil || s.Connected() {
 		return err
 	}
+	return s.ended()
+}
+
+// ended is the error of a sandbox process that went away by itself.
+func (s *Sandbox) ended() error {
 	return fmt.Errorf("the sandbox process ended unexpectedly; its last words: %s", lastWords(s.Dir.SandboxLog()))
 }
 
