@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
+# Packages are installed before anything looks for what they bring.
+.NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
 
 include versions.mk
@@ -28,8 +30,8 @@ SOURCES := go.mod go.sum versions.mk Makefile $(shell find api cmd internal -nam
 RACE := qmp transport record engine shim sandbox containerlog
 RACE_PACKAGES := $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
 
+# Where tests in VMs find the binaries.
 export DOUGONG_BIN := $(abspath $(BIN))
-export DOUGONG_BUSYBOX := $(abspath $(BUILD)/busybox)
 
 .DEFAULT_GOAL := help
 
@@ -95,8 +97,10 @@ PACKAGES ?= ./...
 GOTEST := $(GO) test $(TAGS)
 
 .PHONY: test
-test: setup-test build guest busybox test-unit test-race test-vm ## Run every test, those that boot VMs too
-	@scripts/summary.sh $(BUILD)
+test: setup-test build guest busybox ## Run every test, those that boot VMs too
+	@rm -rf $(BUILD)/log; status=0; \
+	for part in test-unit test-race test-vm; do $(MAKE) --no-print-directory $$part || status=1; done; \
+	scripts/summary.sh $(BUILD) && exit $$status
 
 .PHONY: test-unit
 test-unit: setup-test build ## Run the tests of all packages: make test-unit [PACKAGES=./internal/qmp]
