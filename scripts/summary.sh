@@ -7,6 +7,10 @@ set -eu
 dir=${1:-_build}
 total=0
 for log in "$dir"/log/test-*.log; do
+    [ -f "$log" ] || {
+        echo "summary: no tests were run" >&2
+        exit 1
+    }
     passed=$(grep -c '^ok ' "$log" || true)
     failed=$(grep -c '^FAIL[[:space:]]' "$log" || true)
     printf '%-10s %3d packages passed, %d failed\n' "$(basename "$log" .log)" "$passed" "$failed"
