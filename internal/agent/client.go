@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
@@ -33,9 +34,33 @@ type Client struct {
 	conn    *ttrpc.Client
 }
 
-// Connect waits until the agent behind line is ready and connects to it. The
-// client owns line from then on; on an error line is closed.
-func Connect(ctx context.Context, line io.ReadWriteCloser) (*Client, error) {
+// Line is the host's end of the line to an agent.
+type Line interface {
+	io.ReadWriteCloser
+	SetReadDeadline(t time.Time) error
+}
+
+// Await waits until the agent behind line is up. Until Connect the agent does
+// nothing more.
+func Await(ctx context.Context, line Line) error {
+	stop := context.AfterFunc(ctx, func() { _ = line.SetReadDeadline(time.Unix(1, 0)) })
+	err := transport.AwaitLine(line)
+	if !stop() {
+		return fmt.Errorf("wait for the guest agent: %w", context.Cause(ctx))
+	}
+	if err != nil {
+		return fmt.Errorf("wait for the guest agent: %w", err)
+	}
+	return nil
+}
+
+// Connect connects to the agent behind line, which is up. The client owns
+// line from then on; on an error line is closed.
+func Connect(ctx context.Context, line Line) (*Client, error) {
+	if err := transport.TakeLine(line); err != nil {
+		_ = line.Close()
+		return nil, err
+	}
 	c := &Client{session: transport.NewHost(line)}
 	if err := c.connect(ctx); err != nil {
 		_ = c.session.Close()

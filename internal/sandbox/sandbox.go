@@ -32,6 +32,9 @@ type Sandbox struct {
 	daemon  *virtiofsd.Daemon
 	client  *agent.Client
 	tree    *storage.Tree
+	// cloned says that the machine was started from a template, in which the
+	// agent has long been up.
+	cloned bool
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
 
@@ -162,6 +165,11 @@ func (s *Sandbox) connect(ctx context.Context) error {
 	defer cancel(nil)
 	stop := context.AfterFunc(contextOf(s.machine.Done()), func() { cancel(errMachineEnded) })
 	defer stop()
+	if !s.cloned {
+		if err := agent.Await(ctx, s.machine.Agent()); err != nil {
+			return err
+		}
+	}
 	client, err := agent.Connect(ctx, s.machine.Agent())
 	if err != nil {
 		return err

@@ -63,6 +63,10 @@ func connect(ctx context.Context, line commandLine, from ports) (transport.Sessi
 		if err != nil {
 			return nil, err
 		}
+		if err := transport.OfferLine(port); err != nil {
+			_ = port.Close()
+			return nil, err
+		}
 		return transport.NewGuest(port), nil
 	default:
 		return nil, fmt.Errorf("dougong.transport=%s: want vsock or virtio-serial", kind)
