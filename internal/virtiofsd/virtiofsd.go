@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/containerd/errdefs"
+
 	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/socket"
 )
@@ -69,6 +71,12 @@ func Start(_ context.Context, c Config) (*Daemon, error) {
 	binary, err := Find(c.Binary)
 	if err != nil {
 		return nil, err
+	}
+	// The daemon would say so only after somebody has connected.
+	if info, err := os.Stat(c.Dir); err != nil {
+		return nil, fmt.Errorf("share a directory: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("share %s: it is no directory: %w", c.Dir, errdefs.ErrInvalidArgument)
 	}
 	listener, err := listen(c.RunDir)
 	if err != nil {
