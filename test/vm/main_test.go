@@ -86,7 +86,7 @@ func findParts() error {
 		filepath.Join(suite.bin, "containerd-shim-dougong-v2"): "make build",
 		filepath.Join(suite.guest, kernelFile):                 "make guest",
 		filepath.Join(suite.guest, initrdFile):                 "make guest",
-		busyboxPath: "apt-get install busybox-static",
+		busyboxPath:                                            "apt-get install busybox-static",
 	} {
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("%w; make it with: %s", err, cure)

@@ -40,7 +40,7 @@ func TestRunRefusals(t *testing.T) {
 		"missing rootfs":       {[]string{"dir:/no/such/rootfs", "true"}, []string{"/no/such/rootfs"}},
 		"unknown flag":         {[]string{"--no-such-flag", busybox()}, []string{"--no-such-flag"}},
 		"no image":             {nil, []string{"requires at least 1 arg"}},
-		"too little memory":    {[]string{"--memory", "16m", busybox(), "true"}, []string{"16 MiB", "at least"}},
+		"too little memory":    {[]string{"--memory", "16m", busybox(), "true"}, []string{"16m", "128 MiB"}},
 		"bad memory":           {[]string{"--memory", "much", busybox(), "true"}, []string{"--memory", "much"}},
 		"bad cpus":             {[]string{"--cpus", "-1", busybox(), "true"}, []string{"--cpus"}},
 		"too many cpus":        {[]string{"--cpus", "100000", busybox(), "true"}, []string{"100000"}},
