@@ -35,12 +35,39 @@ func NewTree(dir string) (*Tree, error) {
 // Dir is the path of the tree on the host.
 func (t *Tree) Dir() string { return t.dir }
 
-// Close unmounts everything in the tree and removes it.
+// Close unmounts everything in the tree and removes it. It may be called
+// more than once.
 func (t *Tree) Close() error {
-	if err := unix.Unmount(t.dir, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
+	// Detaching a mount takes those below it along.
+	err := unix.Unmount(t.dir, unix.MNT_DETACH)
+	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unmount %s: %w", t.dir, err)
 	}
-	return os.RemoveAll(t.dir)
+	if err := t.removeMountPoints(); err != nil {
+		return fmt.Errorf("remove the share's mount points: %w", err)
+	}
+	return nil
+}
+
+// removeMountPoints removes CONTAINER/ENTRY and what is above. It neither
+// looks into an entry nor removes one that is mounted: should an unmount have
+// gone wrong, what would be deleted is the user's.
+func (t *Tree) removeMountPoints() error {
+	containers, err := os.ReadDir(t.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, c := range containers {
+		dir := filepath.Join(t.dir, c.Name())
+		entries, err := os.ReadDir(dir)
+		errs = append(errs, err)
+		for _, e := range entries {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+		errs = append(errs, os.Remove(dir))
+	}
+	return errors.Join(append(errs, os.Remove(t.dir))...)
 }
 
 // Add makes an entry visible.
