@@ -61,7 +61,7 @@ func (o *runOptions) registerFiles(f *pflag.FlagSet) {
 
 func (o *runOptions) registerMachine(f *pflag.FlagSet) {
 	f.StringVar(&o.cpus, "cpus", "", "CPUs of the virtual machine; a fraction also limits CPU time (default: vm.cpus)")
-	f.StringVarP(&o.memory, "memory", "m", "", "memory of the virtual machine: 256m, 1g (default: vm.memory)")
+	f.StringVarP(&o.memory, "memory", "m", "", "memory of the virtual machine: 256m, 1g (default: vm.memory_mib)")
 	f.StringVar(&o.network, "network", "", "none or user (default: network.mode)")
 	f.StringArrayVarP(&o.ports, "publish", "p", nil, "lead a host port into the container: [IP:][HOST:]CONTAINER[/udp]")
 	f.StringArrayVar(&o.dns, "dns", nil, "name server of the container (default: that of the host)")
