@@ -24,11 +24,12 @@ const DefaultPath = "/etc/dougong/config.toml"
 
 // Config is the whole configuration.
 type Config struct {
-	VM      VM      `toml:"vm"`
-	Storage Storage `toml:"storage"`
-	Share   Share   `toml:"share"`
-	Network Network `toml:"network"`
-	Runtime Runtime `toml:"runtime"`
+	VM       VM       `toml:"vm"`
+	Storage  Storage  `toml:"storage"`
+	Template Template `toml:"template"`
+	Share    Share    `toml:"share"`
+	Network  Network  `toml:"network"`
+	Runtime  Runtime  `toml:"runtime"`
 }
 
 // VM configures virtual machines.
@@ -51,6 +52,11 @@ type Storage struct {
 	WritableSize    string `toml:"writable_size" doc:"Size of a container's writable layer, which is in the guest's memory: 256m, 1g, or a share of the memory such as 50%."`
 	MaxUnpackedGiB  int    `toml:"max_unpacked_gib" doc:"Largest size in GiB that an image may unpack to."`
 	MaxImageEntries int    `toml:"max_image_entries" doc:"Largest number of files and directories that an image may have."`
+}
+
+// Template configures saved machines, of which others are clones.
+type Template struct {
+	Enabled bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; docs/security.md says when not to share."`
 }
 
 // Share configures directories shared with guests.
@@ -79,10 +85,11 @@ func Default() Config {
 			Accelerator: "auto", CPUs: 1, MemoryMiB: 512, UIDBase: 1 << 30,
 			BootTimeout: Duration(20 * time.Second), StopTimeout: Duration(5 * time.Second),
 		},
-		Storage: Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxImageEntries: 2_000_000},
-		Share:   Share{Cache: "auto"},
-		Network: Network{Mode: "user"},
-		Runtime: Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},
+		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxImageEntries: 2_000_000},
+		Template: Template{Enabled: true},
+		Share:    Share{Cache: "auto"},
+		Network:  Network{Mode: "user"},
+		Runtime:  Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},
 	}
 }
 

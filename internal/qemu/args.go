@@ -17,6 +17,8 @@ type FDs struct {
 	// Kernel and Initrd are open for reading, so that the paths need not be
 	// reachable for QEMU's user; the files themselves must be readable to it.
 	Kernel, Initrd int
+	// Memory is that of the spec, if it has any.
+	Memory int
 	// Disks and Shares are in the order of the spec.
 	Disks  []DiskFD
 	Shares []int
@@ -48,7 +50,7 @@ func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
 			spec.Name, len(fds.Disks), len(spec.Disks), len(fds.Shares), len(spec.Shares))
 	}
 	args := append([]string{"-name", "guest=" + escape(spec.Name)}, fixedArgs...)
-	args = append(args, machineArgs(spec)...)
+	args = append(args, machineArgs(spec, fds)...)
 	args = append(args, kernelArgs(spec, fds)...)
 	args = append(args, lineArgs(fds)...)
 	args = append(args, commonDeviceArgs()...)
@@ -61,12 +63,12 @@ func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
 	for i, s := range spec.Shares {
 		args = append(args, shareArgs(i, s, fds.Shares[i])...)
 	}
-	return args, nil
+	return append(args, stateArgs(spec)...), nil
 }
 
 // machineArgs describe board, CPUs and memory. docs/design/machine.md has the
 // measurements behind the choices.
-func machineArgs(spec vmm.MachineSpec) []string {
+func machineArgs(spec vmm.MachineSpec, fds FDs) []string {
 	machine := "q35,memory-backend=mem,usb=off,sata=off,smbus=off,vmport=off,i8042=off,hpet=off,smm=off"
 	return []string{
 		"-machine", machine,
@@ -76,7 +78,7 @@ func machineArgs(spec vmm.MachineSpec) []string {
 		"-cpu", cpuModel(spec.Accelerator),
 		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", spec.CPUs, max(spec.CPUs, spec.MaxCPUs)),
 		"-m", "size=" + strconv.Itoa(spec.MemoryMiB) + "M",
-		"-object", memoryBackend(spec),
+		"-object", memoryBackend(spec, fds),
 	}
 }
 
@@ -107,11 +109,32 @@ func cpuModel(a vmm.Accelerator) string {
 	return "max,la57=off,erms=off"
 }
 
-// memoryBackend is always a shared memfd. Devices that another process serves
-// need one, and for the rest it is the cheaper kind on a host whose kernel
-// gives anonymous memory huge pages: a guest touches little of most of them.
-func memoryBackend(spec vmm.MachineSpec) string {
-	return option("memory-backend-memfd", "id=mem", "size="+strconv.Itoa(spec.MemoryMiB)+"M", "share=on")
+// memoryBackend is a shared memfd unless the spec brings its memory. Devices
+// that another process serves need shared memory, and for the rest it is the
+// cheaper kind on a host whose kernel gives anonymous memory huge pages: a
+// guest touches little of most of them.
+func memoryBackend(spec vmm.MachineSpec, fds FDs) string {
+	size := "size=" + strconv.Itoa(spec.MemoryMiB) + "M"
+	if spec.Memory == nil {
+		return option("memory-backend-memfd", "id=mem", size, "share=on")
+	}
+	path := "/proc/self/fd/" + strconv.Itoa(fds.Memory)
+	if spec.Memory.Name != "" {
+		path += "/" + escape(spec.Memory.Name)
+	}
+	share := "share=on"
+	if spec.Memory.Private {
+		share = "share=off"
+	}
+	return option("memory-backend-file", "id=mem", size, "mem-path="+path, share, "discard-data=off", "prealloc=off")
+}
+
+// stateArgs have a machine wait for Resume, which says where its state is.
+func stateArgs(spec vmm.MachineSpec) []string {
+	if !spec.Saved {
+		return nil
+	}
+	return []string{"-S", "-incoming", "defer"}
 }
 
 func kernelArgs(spec vmm.MachineSpec, fds FDs) []string {

@@ -56,6 +56,9 @@ func (in *inheritance) attach(spec vmm.MachineSpec) error {
 		}
 		in.fds.Disks = append(in.fds.Disks, DiskFD{FD: in.add(d.File), Block: block})
 	}
+	if spec.Memory != nil {
+		in.fds.Memory = in.add(spec.Memory.File)
+	}
 	for _, s := range spec.Shares {
 		if s.Socket == nil {
 			return fmt.Errorf("share %q has no socket", s.Tag)

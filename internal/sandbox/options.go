@@ -8,6 +8,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -27,6 +28,9 @@ type Options struct {
 	QEMU qemu.Config
 	// Machine is the VM without the disks and shares of its containers.
 	Machine vmm.MachineSpec
+	// Templates holds the templates that machines are cloned from; nil boots
+	// every machine.
+	Templates *template.Store
 	// Interfaces and Routes configure the guest's network.
 	Interfaces []*agentapi.Interface
 	Routes     []*agentapi.Route

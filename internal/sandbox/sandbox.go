@@ -32,9 +32,6 @@ type Sandbox struct {
 	daemon  *virtiofsd.Daemon
 	client  *agent.Client
 	tree    *storage.Tree
-	// cloned says that the machine was started from a template, in which the
-	// agent has long been up.
-	cloned bool
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
 
@@ -104,11 +101,8 @@ func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {
 	if err := s.startMachine(ctx, plan); err != nil {
 		return err
 	}
-	if err := s.connect(ctx); err != nil {
-		return s.explain(err)
-	}
 	if err := s.configure(ctx); err != nil {
-		return s.explain(err)
+		return explainEnd(s.machine, err)
 	}
 	return nil
 }
@@ -150,33 +144,16 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	spec.Disks = disks
 	if s.daemon != nil {
 		spec.Shares = append(spec.Shares, share(s.daemon))
-		spec.SharedMemory = true
 	}
-	if s.machine, err = qemu.Start(ctx, s.opts.QEMU, spec); err != nil {
-		return err
+	if s.opts.Templates == nil {
+		return s.bootMachine(ctx, spec)
 	}
-	s.releases.push(s.machine.Kill)
-	return nil
-}
-
-// connect waits for the agent, and gives up as soon as the VM is gone.
-func (s *Sandbox) connect(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(contextOf(s.machine.Done()), func() { cancel(errMachineEnded) })
-	defer stop()
-	if !s.cloned {
-		if err := agent.Await(ctx, s.machine.Agent()); err != nil {
-			return err
-		}
+	err = s.clone(ctx, spec)
+	if err != nil && ctx.Err() == nil {
+		slog.WarnContext(ctx, "no clone could be started, booting instead", "sandbox", s.opts.ID, "error", firstLine(err))
+		return s.bootMachine(ctx, spec)
 	}
-	client, err := agent.Connect(ctx, s.machine.Agent())
-	if err != nil {
-		return err
-	}
-	s.client = client
-	s.releases.push(func() { _ = client.Close() })
-	return nil
+	return err
 }
 
 // configure gives the guest its identity and mounts the share.

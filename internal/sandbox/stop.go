@@ -59,21 +59,6 @@ func (s *Sandbox) waitMachine() {
 	}
 }
 
-// explain adds what the VMM says of its end to an error that came of it.
-func (s *Sandbox) explain(err error) error {
-	if !errors.Is(err, errMachineEnded) {
-		select {
-		case <-s.machine.Done():
-		default:
-			return withConsole(err, s.machine.Console())
-		}
-	}
-	if cause := s.machine.Err(); cause != nil {
-		return cause
-	}
-	return withConsole(fmt.Errorf("the guest powered off while it was started: %w", errMachineEnded), s.machine.Console())
-}
-
 // fail ends the sandbox: processes are told, then everything is given back.
 // The first cause stays.
 func (s *Sandbox) fail(cause error) {

@@ -17,6 +17,9 @@ const (
 	userAddress = "10.0.2.15/24"
 	userGateway = "10.0.2.2"
 	userDevice  = "eth0"
+	// deviceMAC is the address of every VM's first network device. The guest
+	// changes it, since clones of a VM cannot start with different ones.
+	deviceMAC = "02:64:6f:75:67:00"
 )
 
 // addNetwork adds the network of a sandbox without a network namespace.
@@ -31,9 +34,8 @@ func addNetwork(o *sandbox.Options, mode string, forwards []config.Forward) erro
 	for _, f := range forwards {
 		user.Forwards = append(user.Forwards, vmm.Forward(f))
 	}
-	mac := randomMAC()
-	o.Machine.NICs = []vmm.NIC{{ID: "net0", MAC: mac, User: user}}
-	o.Interfaces = []*agentapi.Interface{{Name: userDevice, Mac: mac, Mtu: 1500, Addresses: []string{userAddress}}}
+	o.Machine.NICs = []vmm.NIC{{ID: "net0", MAC: deviceMAC, User: user}}
+	o.Interfaces = []*agentapi.Interface{{Name: userDevice, Mac: deviceMAC, AssignMac: randomMAC(), Mtu: 1500, Addresses: []string{userAddress}}}
 	o.Routes = []*agentapi.Route{{Gateway: userGateway, Device: userDevice}}
 	return nil
 }

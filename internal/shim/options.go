@@ -16,6 +16,7 @@ import (
 	"dougong.dev/dougong/internal/guestimage"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -58,6 +59,11 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		BootTimeout:  boot,
 		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
 		DrainTimeout: drainTimeout,
+	}
+	if cfg.Template.Enabled {
+		if opts.Templates, err = template.Open(filepath.Join(cfg.Storage.Root, "templates")); err != nil {
+			return sandbox.Options{}, err
+		}
 	}
 	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over.Forwards)
 }

@@ -33,6 +33,11 @@ type MachineSpec struct {
 	// SharedMemory backs guest memory with a shared memfd, which vhost-user
 	// devices (Shares) need.
 	SharedMemory bool
+	// Memory holds the guest's memory; nil is fresh memory of the VMM's own.
+	Memory *Memory
+	// Saved says that the machine does not boot: it goes on where a saved one
+	// was, once it is given that one's device state.
+	Saved bool
 	// Kernel is the path of an uncompressed ELF kernel with a PVH note, or of
 	// a bzImage.
 	Kernel string
@@ -46,6 +51,20 @@ type MachineSpec struct {
 	NICs []NIC
 	// Shares are attached as vhost-user-fs devices in this order.
 	Shares []Share
+}
+
+// Memory is a file that holds a guest's memory. The VMM opens it by way of
+// its descriptor, so its user must have the right to read and write the file,
+// but need not reach its path.
+type Memory struct {
+	// File is the file itself, or a directory when Name is set.
+	File *os.File
+	// Name is the file's name in the directory File.
+	Name string
+	// Private keeps the guest's writes out of the file: pages are shared with
+	// every other user of the file until they are written to. Shares need
+	// memory that is not private.
+	Private bool
 }
 
 // Disk is one virtio-blk device.

@@ -58,6 +58,19 @@ func (f *Finder) Port(ctx context.Context, name string) (string, error) {
 	return node, nil
 }
 
+// Await calls try, and again whenever something about devices changes, until
+// it reports success, fails, or ctx ends.
+func (f *Finder) Await(ctx context.Context, try func() (bool, error)) error {
+	_, err := f.wait(ctx, func() (string, error) {
+		ok, err := try()
+		if ok {
+			return f.Sys, err
+		}
+		return "", err
+	})
+	return err
+}
+
 // match finds the device whose attribute has a value, "" when there is none.
 func (f *Finder) match(pattern, value string) (string, error) {
 	attributes, err := filepath.Glob(filepath.Join(f.Sys, pattern))

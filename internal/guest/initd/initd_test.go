@@ -114,19 +114,21 @@ func TestSelectModules(t *testing.T) {
 	const list = "/a.ko\n\n/blk.ko 1001 1042\n/net.ko 1041\n/z.ko\n"
 	for name, c := range map[string]struct {
 		plugged []string
+		all     bool
 		want    []string
 	}{
-		"nothing plugged":   {nil, []string{"/a.ko", "/z.ko"}},
-		"disk":              {[]string{"1042", "1043"}, []string{"/a.ko", "/blk.ko", "/z.ko"}},
-		"disk and network":  {[]string{"1001", "1041"}, []string{"/a.ko", "/blk.ko", "/net.ko", "/z.ko"}},
-		"something unknown": {[]string{"29c0"}, []string{"/a.ko", "/z.ko"}},
+		"nothing plugged":   {nil, false, []string{"/a.ko", "/z.ko"}},
+		"disk":              {[]string{"1042", "1043"}, false, []string{"/a.ko", "/blk.ko", "/z.ko"}},
+		"disk and network":  {[]string{"1001", "1041"}, false, []string{"/a.ko", "/blk.ko", "/net.ko", "/z.ko"}},
+		"something unknown": {[]string{"29c0"}, false, []string{"/a.ko", "/z.ko"}},
+		"all":               {nil, true, []string{"/a.ko", "/blk.ko", "/net.ko", "/z.ko"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plugged := map[string]bool{}
 			for _, id := range c.plugged {
 				plugged[id] = true
 			}
-			if diff := cmp.Diff(c.want, selectModules(list, plugged)); diff != "" {
+			if diff := cmp.Diff(c.want, selectModules(list, plugged, c.all)); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,11 @@ func loadModules(list, pciDevices string) error {
 	if err != nil {
 		return err
 	}
-	for _, path := range selectModules(string(data), plugged) {
+	all, err := wantsAll("/proc/cmdline")
+	if err != nil {
+		return err
+	}
+	for _, path := range selectModules(string(data), plugged, all) {
 		if err := loadModule(path); err != nil {
 			return err
 		}
@@ -37,15 +42,27 @@ func loadModules(list, pciDevices string) error {
 	return nil
 }
 
-// selectModules picks the modules whose condition holds.
-func selectModules(list string, plugged map[string]bool) []string {
+// allModules on the kernel's command line asks for every module: devices will
+// be plugged in later.
+const allModules = "dougong.modules=all"
+
+func wantsAll(cmdline string) (bool, error) {
+	line, err := os.ReadFile(cmdline)
+	if err != nil {
+		return false, fmt.Errorf("read the kernel's command line: %w", err)
+	}
+	return slices.Contains(strings.Fields(string(line)), allModules), nil
+}
+
+// selectModules picks the modules whose condition holds, or all.
+func selectModules(list string, plugged map[string]bool, all bool) []string {
 	var paths []string
 	for line := range strings.Lines(list) {
 		fields := strings.Fields(line)
 		if len(fields) == 0 {
 			continue
 		}
-		wanted := len(fields) == 1
+		wanted := all || len(fields) == 1
 		for _, id := range fields[1:] {
 			wanted = wanted || plugged[id]
 		}

@@ -23,21 +23,22 @@ import (
 // SerialPrefix marks a source that is a disk's serial number.
 const SerialPrefix = "serial:"
 
-// diskTimeout is how long a disk may take to be attached.
-const diskTimeout = 30 * time.Second
+// deviceTimeout is how long a device may take to be attached.
+const deviceTimeout = 30 * time.Second
 
-// disks is where nodes of disks are found.
-type disks interface {
+// devices is where devices that are still being attached are waited for.
+type devices interface {
 	Disk(ctx context.Context, serial string) (string, error)
+	Await(ctx context.Context, try func() (bool, error)) error
 }
 
 // Mounter mounts and unmounts.
 type Mounter struct {
-	disks disks
+	devices devices
 }
 
-// New returns a Mounter that finds disks by from.
-func New(from disks) *Mounter { return &Mounter{disks: from} }
+// New returns a Mounter that finds devices by from.
+func New(from devices) *Mounter { return &Mounter{devices: from} }
 
 // All mounts everything in order; after a failure nothing of it stays.
 func (m *Mounter) All(ctx context.Context, mounts []*agent.Mount) error {
@@ -61,7 +62,7 @@ func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
 	if err != nil {
 		return fmt.Errorf("mount %s on %s: %w", one.Type, one.Target, err)
 	}
-	if err := mount(one, source); err != nil {
+	if err := m.mount(ctx, one, source); err != nil {
 		return fmt.Errorf("mount %s %q on %s: %w", one.Type, one.Source, one.Target, err)
 	}
 	return nil
@@ -72,9 +73,26 @@ func (m *Mounter) source(ctx context.Context, source string) (string, error) {
 	if !ok {
 		return source, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
+	ctx, cancel := context.WithTimeout(ctx, deviceTimeout)
 	defer cancel()
-	return m.disks.Disk(ctx, serial)
+	return m.devices.Disk(ctx, serial)
+}
+
+// mount waits for the device of a share, whose tag nothing but a mount finds:
+// the kernel calls an unknown one an invalid argument.
+func (m *Mounter) mount(ctx context.Context, one *agent.Mount, source string) error {
+	if one.Type != "virtiofs" {
+		return mount(one, source)
+	}
+	ctx, cancel := context.WithTimeout(ctx, deviceTimeout)
+	defer cancel()
+	return m.devices.Await(ctx, func() (bool, error) {
+		err := mount(one, source)
+		if errors.Is(err, unix.EINVAL) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 }
 
 func mount(one *agent.Mount, source string) error {

@@ -41,6 +41,16 @@ func inNamespace(t *testing.T, test func(t *testing.T)) {
 
 type fakeDisks map[string]string
 
+// Await tries as often as the fake has disks, and once more.
+func (f fakeDisks) Await(_ context.Context, try func() (bool, error)) error {
+	for range len(f) + 1 {
+		if ok, err := try(); ok || err != nil {
+			return err
+		}
+	}
+	return errors.New("never came")
+}
+
 func (f fakeDisks) Disk(_ context.Context, serial string) (string, error) {
 	if node := f[serial]; node != "" {
 		return node, nil

@@ -45,15 +45,14 @@ func Apply(ctx context.Context, interfaces []*agent.Interface, routes []*agent.R
 }
 
 func configure(ctx context.Context, i *agent.Interface) error {
-	mac, err := net.ParseMAC(i.Mac)
-	if err != nil {
-		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	link, err := find(ctx, mac)
+	link, err := findOf(ctx, i)
 	if err != nil {
 		return err
 	}
 	if err := rename(link, i.Name); err != nil {
+		return err
+	}
+	if err := assignMAC(link, i.AssignMac); err != nil {
 		return err
 	}
 	if i.Mtu != 0 {
@@ -68,6 +67,37 @@ func configure(ctx context.Context, i *agent.Interface) error {
 		if err := addAddress(link, a); err != nil {
 			return fmt.Errorf("add address %q: %w", a, err)
 		}
+	}
+	return nil
+}
+
+// findOf returns the interface of a plan, also where the plan was applied
+// before and it has the address assigned to it.
+func findOf(ctx context.Context, i *agent.Interface) (netlink.Link, error) {
+	mac, err := net.ParseMAC(i.Mac)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if assigned, err := net.ParseMAC(i.AssignMac); err == nil {
+		if link, err := lookup(assigned); link != nil || err != nil {
+			return link, err
+		}
+	}
+	return find(ctx, mac)
+}
+
+// assignMAC gives the interface an address of its own: clones of a machine
+// all start with the same.
+func assignMAC(link netlink.Link, address string) error {
+	if address == "" {
+		return nil
+	}
+	mac, err := net.ParseMAC(address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
+		return fmt.Errorf("assign address %s: %w", address, err)
 	}
 	return nil
 }

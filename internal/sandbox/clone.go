@@ -1,0 +1,244 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"dougong.dev/dougong/internal/agent"
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/template"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// modulesParameter has the guest load the modules of devices that are plugged
+// in later too; see internal/guest/initd.
+const modulesParameter = "dougong.modules=all"
+
+// sharePort is the hot-plug port that a clone's share takes.
+const sharePort = 0
+
+// slotSize is the size of a template's disks. The guest keeps it for good, so
+// it is larger than any image; file systems know their own size.
+const slotSize = 1 << 40
+
+// clone starts the machine from a template, which is made first where there
+// is none. On an error nothing of the clone is left.
+func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) error {
+	begin := time.Now()
+	t, err := s.template(ctx, spec)
+	if err != nil {
+		return err
+	}
+	found := time.Now()
+	if err := s.startClone(ctx, t, spec); err != nil {
+		// Whatever is wrong with it, the next sandbox gets a new one.
+		return errors.Join(err, s.opts.Templates.Remove(t.Key))
+	}
+	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
+	return nil
+}
+
+// template returns the template of a machine like spec.
+func (s *Sandbox) template(ctx context.Context, spec vmm.MachineSpec) (*template.Template, error) {
+	blank := qemu.Blank(spec)
+	blank.Cmdline += " " + modulesParameter
+	shape, err := qemu.Shape(s.opts.QEMU, blank)
+	if err != nil {
+		return nil, err
+	}
+	return s.opts.Templates.GetOrCreate(ctx, template.Recipe{
+		Key:         template.Key(shape...),
+		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
+		MemorySize:  int64(spec.MemoryMiB) << 20,
+		Boot: func(ctx context.Context, memory, state *os.File) error {
+			return s.bootTemplate(ctx, blank, memory, state)
+		},
+	})
+}
+
+// bootTemplate boots a machine until its agent is up and saves it.
+func (s *Sandbox) bootTemplate(ctx context.Context, blank vmm.MachineSpec, memory, state *os.File) error {
+	for i := range blank.Disks {
+		slot, err := emptySlot(s.opts.Dir, blank.Disks[i].ReadOnly)
+		if err != nil {
+			return err
+		}
+		defer slot.Close()
+		blank.Disks[i].File = slot
+	}
+	blank.Memory = &vmm.Memory{File: memory}
+	m, err := qemu.Start(ctx, s.opts.QEMU, blank)
+	if err != nil {
+		return err
+	}
+	defer m.Kill()
+	if err := awaitAgent(ctx, m); err != nil {
+		return explainEnd(m, err)
+	}
+	return m.Save(ctx, state)
+}
+
+// emptySlot returns a file without a name for a disk of a template.
+func emptySlot(dir string, readOnly bool) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "slot-")
+	if err != nil {
+		return nil, fmt.Errorf("make disk of template: %w", err)
+	}
+	defer os.Remove(f.Name())
+	if err := f.Truncate(slotSize); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("make disk of template: %w", err)
+	}
+	if !readOnly {
+		return f, nil
+	}
+	defer f.Close()
+	return os.Open(f.Name())
+}
+
+// startClone starts a machine on the template's memory and state.
+func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm.MachineSpec) error {
+	state, err := t.State()
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	shares := spec.Shares
+	spec.Shares, spec.Saved = nil, true
+	spec.Cmdline += " " + modulesParameter
+	memory, take, err := cloneMemory(t, len(shares) > 0)
+	if err != nil {
+		return err
+	}
+	spec.Memory = memory
+	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
+	// QEMU has opened its memory, and must not be able to do so once more
+	// when the guest runs.
+	take()
+	if err != nil {
+		return err
+	}
+	if err := s.resume(ctx, m, state, shares); err != nil {
+		err = explainEnd(m, err)
+		m.Kill()
+		return err
+	}
+	return nil
+}
+
+// cloneMemory is the memory of a clone: the template's own, copied on write,
+// or where another process serves devices of it, a copy.
+func cloneMemory(t *template.Template, shared bool) (*vmm.Memory, func(), error) {
+	if shared {
+		f, err := t.Copy()
+		if err != nil {
+			return nil, nil, err
+		}
+		return &vmm.Memory{File: f}, func() { _ = f.Close() }, nil
+	}
+	dir, name, take, err := t.Lend()
+	if err != nil {
+		return nil, nil, err
+	}
+	return &vmm.Memory{File: dir, Name: name, Private: true}, take, nil
+}
+
+// resume lets a clone run, plugs its shares in and connects to its agent.
+func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, shares []vmm.Share) error {
+	if err := m.Resume(ctx, state); err != nil {
+		return err
+	}
+	client, err := connectAgent(ctx, m)
+	if err != nil {
+		return err
+	}
+	for i, share := range shares {
+		if err := m.AttachShare(ctx, sharePort+i, share); err != nil {
+			_ = client.Close()
+			return err
+		}
+	}
+	s.adopt(m, client)
+	return nil
+}
+
+// adopt makes a machine and its agent the sandbox's own.
+func (s *Sandbox) adopt(m *qemu.Machine, client *agent.Client) {
+	s.machine, s.client = m, client
+	s.releases.push(m.Kill)
+	s.releases.push(func() { _ = client.Close() })
+}
+
+// bootMachine starts the machine the long way.
+func (s *Sandbox) bootMachine(ctx context.Context, spec vmm.MachineSpec) error {
+	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
+	if err != nil {
+		return err
+	}
+	err = awaitAgent(ctx, m)
+	var client *agent.Client
+	if err == nil {
+		client, err = connectAgent(ctx, m)
+	}
+	if err != nil {
+		err = explainEnd(m, err)
+		m.Kill()
+		return err
+	}
+	s.adopt(m, client)
+	return nil
+}
+
+// awaitAgent waits until the agent is up, and gives up when the VM is gone.
+func awaitAgent(ctx context.Context, m *qemu.Machine) error {
+	ctx, cancel := untilEnd(ctx, m)
+	defer cancel()
+	return agent.Await(ctx, m.Agent())
+}
+
+// connectAgent connects to an agent that is up.
+func connectAgent(ctx context.Context, m *qemu.Machine) (*agent.Client, error) {
+	ctx, cancel := untilEnd(ctx, m)
+	defer cancel()
+	return agent.Connect(ctx, m.Agent())
+}
+
+// untilEnd returns a context that ends with the VM.
+func untilEnd(ctx context.Context, m *qemu.Machine) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(contextOf(m.Done()), func() { cancel(errMachineEnded) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// explainEnd replaces an error that came of a VM's end by the VM's account of
+// it, and adds the guest's last words to any other.
+func explainEnd(m *qemu.Machine, err error) error {
+	if !errors.Is(err, errMachineEnded) && !ended(m) {
+		return withConsole(err, m.Console())
+	}
+	<-m.Done()
+	if cause := m.Err(); cause != nil {
+		return cause
+	}
+	return withConsole(fmt.Errorf("the guest powered off while it was started: %w", errMachineEnded), m.Console())
+}
+
+func ended(m *qemu.Machine) bool {
+	select {
+	case <-m.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// firstLine is enough of an error for the log where there is a way out.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
+}
