@@ -27,10 +27,13 @@ install -d "$prefix/bin" "$prefix/share/man/man1"
 for name in $binaries; do
     install -m 755 "$dir/$name" "$prefix/bin/$name"
 done
-# The guest's crun comes along when it was built.
-for crun in "$dir"/../crun/*/crun; do
-    [ ! -x "$crun" ] || install -m 755 "$crun" "$prefix/bin/dougong-crun"
-done
+# The guest's static crun comes along. Where it cannot be built, guests get the
+# distribution's, which needs no copy.
+crun=$("$(dirname "$0")/build-crun.sh" "$dir/../crun")
+case $crun in
+/usr/*) ;;
+*) install -m 755 "$crun" "$prefix/bin/dougong-crun" ;;
+esac
 "$dir/dougong" man "$prefix/share/man/man1"
 completion() {
     install -d "$(dirname "$2")"
