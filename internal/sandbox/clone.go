@@ -116,7 +116,9 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 		return err
 	}
 	spec.Memory = memory
+	done := s.phase(ctx, "vmm")
 	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
+	done()
 	// QEMU has opened its memory, and must not be able to do so once more
 	// when the guest runs.
 	take()
@@ -150,9 +152,12 @@ func cloneMemory(t *template.Template, shared bool) (*vmm.Memory, func(), error)
 
 // resume lets a clone run, plugs its shares in and connects to its agent.
 func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, shares []vmm.Share) error {
+	done := s.phase(ctx, "restore")
 	if err := m.Resume(ctx, state); err != nil {
 		return err
 	}
+	done()
+	defer s.phase(ctx, "agent")()
 	client, err := connectAgent(ctx, m)
 	if err != nil {
 		return err

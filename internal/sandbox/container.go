@@ -125,6 +125,7 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 	terminal := guest.Process != nil && guest.Process.Terminal
 	c.init = newProcess(c, "", terminal, spec.Stdio)
 	if err := c.init.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
+		defer s.phase(ctx, "create")()
 		resp, err := s.client.Task.Create(ctx, &task.CreateTaskRequest{
 			ID: c.ID, Bundle: bundle, Terminal: terminal, Options: spec.Options,
 			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
@@ -147,6 +148,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 	if err != nil {
 		return "", err
 	}
+	defer c.sandbox.phase(ctx, "rootfs")()
 	resp, err := c.sandbox.client.VM.CreateBundle(ctx, request)
 	if err != nil {
 		return "", fmt.Errorf("assemble container %s in the guest: %w", c.ID, err)

@@ -46,7 +46,9 @@ func newProcess(c *Container, execID string, terminal bool, stdio Stdio) *Proces
 // create opens the streams, makes the process in the guest and starts to
 // carry its stdio.
 func (p *Process) create(ctx context.Context, inGuest func(context.Context, streamIDs) (uint32, error)) error {
+	done := p.c.sandbox.phase(ctx, "stdio")
 	ids, err := p.openStreams(ctx)
+	done()
 	if err != nil {
 		p.stdio.Close()
 		return err
@@ -65,6 +67,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	if err := p.life.expect(Created, "start"); err != nil {
 		return 0, err
 	}
+	defer p.c.sandbox.phase(ctx, "start")()
 	resp, err := p.c.sandbox.client.Task.Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
 	if err != nil {
 		return 0, p.c.sandbox.lostOr(err)

@@ -158,6 +158,7 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 
 // configure gives the guest its identity and mounts the share.
 func (s *Sandbox) configure(ctx context.Context) error {
+	defer s.phase(ctx, "configure")()
 	entropy := make([]byte, 64)
 	// crypto/rand.Read never fails on Linux.
 	_, _ = rand.Read(entropy)
