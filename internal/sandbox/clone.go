@@ -233,11 +233,15 @@ func explainEnd(m *qemu.Machine, err error) error {
 	return withConsole(fmt.Errorf("the guest powered off while it was started: %w", errMachineEnded), m.Console())
 }
 
+// endTimeout is how long after the breaking of its lines the end of a VMM is
+// waited for; it says more than they do.
+const endTimeout = time.Second
+
 func ended(m *qemu.Machine) bool {
 	select {
 	case <-m.Done():
 		return true
-	default:
+	case <-time.After(endTimeout):
 		return false
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
@@ -209,17 +210,17 @@ func (s *Sandbox) Container(id string) (*Container, error) {
 	return c, nil
 }
 
-// lostOr replaces an error that came of the VM's end by the VM's own account.
+// lostOr replaces an error that came of the sandbox's end by what is known of
+// that end. A broken connection is noticed before what broke it.
 func (s *Sandbox) lostOr(err error) error {
-	if s.machine == nil {
-		return err
+	var patience time.Duration
+	if errdefs.IsUnavailable(err) {
+		patience = 2 * s.opts.StopTimeout
 	}
 	select {
-	case <-s.machine.Done():
-		if cause := s.machine.Err(); cause != nil {
-			return cause
-		}
-	default:
+	case <-s.lost:
+	case <-time.After(patience):
+		return err
 	}
-	return err
+	return orElse(s.Err(), err)
 }

@@ -62,6 +62,7 @@ func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
 	}
 	begin := time.Now()
 	if err := s.boot(ctx, plan); err != nil {
+		err = s.blameDaemon(err)
 		s.fail(err)
 		return fmt.Errorf("start sandbox: %w", err)
 	}

@@ -34,9 +34,36 @@ func (s *Sandbox) watch() {
 			cause = errConnection
 		}
 	case <-daemonDone:
-		cause = fmt.Errorf("the file sharing daemon is gone: %w", orElse(s.daemon.Err(), errMachineEnded))
+		cause = s.daemonError()
 	}
 	s.fail(cause)
+}
+
+// daemonError says how the sandbox ended whose file sharing daemon is gone. A
+// daemon that ended well did so because the VMM went first.
+func (s *Sandbox) daemonError() error {
+	if err := s.daemon.Err(); err != nil {
+		return fmt.Errorf("the file sharing daemon is gone: %w", err)
+	}
+	s.waitMachine()
+	return orElse(s.machineError(), errMachineEnded)
+}
+
+// blameDaemon adds the death of the file sharing daemon to an error of the
+// start, which it is then the reason for.
+func (s *Sandbox) blameDaemon(err error) error {
+	if s.daemon == nil {
+		return err
+	}
+	select {
+	case <-s.daemon.Done():
+	default:
+		return err
+	}
+	if cause := s.daemon.Err(); cause != nil {
+		return fmt.Errorf("the file sharing daemon is gone: %w; then: %w", cause, err)
+	}
+	return err
 }
 
 // machineError says how the VMM ended, nil when the guest powered itself off.
