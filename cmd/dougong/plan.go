@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -92,6 +93,9 @@ func (o *runOptions) runOptions(args []string) (oci.RunOptions, error) {
 		ID: record.NewID(), Args: args, Env: env, Hostname: o.hostname, User: o.user, WorkDir: o.workdir,
 		TTY: o.tty, ReadOnly: o.readOnly, CapAdd: o.capAdd, CapDrop: o.capDrop, Privileged: o.privileged,
 		Init: o.init, Mounts: mounts, StopSignal: o.stopSignal, DNS: o.dns, Labels: labels,
+	}
+	if o.tty && o.interactive {
+		run.ConsoleSize = engine.TerminalSize(os.Stdin)
 	}
 	if o.entrypointSet() {
 		run.Entrypoint = &o.entrypoint

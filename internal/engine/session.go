@@ -100,6 +100,10 @@ func (s *Session) Close() {
 // an ExitError. With detach nobody waits for it.
 func (s *Session) Exec(ctx context.Context, spec *specs.Process, detach bool) error {
 	spec.Terminal = s.Terminal
+	if s.Terminal && s.Interactive {
+		// From the start: a later resize may come after it was asked for.
+		spec.ConsoleSize = TerminalSize(s.Stdin)
+	}
 	uris, err := s.Attach(ctx)
 	if err != nil {
 		return EngineError(err)

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 )
@@ -29,6 +30,15 @@ func RawTerminal(f *os.File) (*Terminal, error) {
 		return nil, fmt.Errorf("put the terminal into raw mode: %w", err)
 	}
 	return &Terminal{fd: fd, old: old}, nil
+}
+
+// TerminalSize is the size of the terminal that f is, nil when it is none.
+func TerminalSize(f *os.File) *specs.Box {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return &specs.Box{Height: uint(size.Row), Width: uint(size.Col)}
 }
 
 // Restore gives the terminal its old mode back.
