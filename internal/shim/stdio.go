@@ -78,11 +78,20 @@ func openOutput(ctx context.Context, uri, stream string) (io.WriteCloser, error)
 	case "fifo":
 		return openOutputFIFO(ctx, path)
 	case "file":
-		return os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+		return orNil(os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600))
 	case "log":
-		return containerlog.Open(path, stream)
+		return orNil(containerlog.Open(path, stream))
 	}
 	return nil, fmt.Errorf("stdio %q: scheme %q: %w", uri, scheme, errdefs.ErrNotImplemented)
+}
+
+// orNil keeps the nil pointer that comes with an error from becoming an end
+// that looks connected.
+func orNil[T io.WriteCloser](w T, err error) (io.WriteCloser, error) {
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // output is a FIFO whose reader may come and go: holding a reading end too
