@@ -1,5 +1,7 @@
 package guestimage
 
+import "slices"
+
 import "strings"
 
 // CmdlineOptions shape the kernel's command line.
@@ -28,7 +30,7 @@ var emulated = []string{"mitigations=off", "nokaslr", "no_timer_check", "tsc=rel
 func Cmdline(o CmdlineOptions) string {
 	parameters := common
 	if o.Emulated {
-		parameters = append(parameters[:len(parameters):len(parameters)], emulated...)
+		parameters = append(slices.Clip(parameters), emulated...)
 	}
 	line := strings.Join(parameters, " ")
 	if o.Extra != "" {

@@ -185,7 +185,7 @@ func dependencies(content []byte) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read .modinfo: %w", err)
 	}
-	for _, field := range bytes.Split(info, []byte{0}) {
+	for field := range bytes.SplitSeq(info, []byte{0}) {
 		if list, ok := bytes.CutPrefix(field, []byte("depends=")); ok && len(list) > 0 {
 			return strings.Split(string(list), ","), nil
 		}

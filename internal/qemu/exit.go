@@ -139,8 +139,7 @@ func (e *ending) err(explain func(stderr string) error) error {
 func (e *ending) processError(x *ExitError, explain func(string) error) {
 	x.Reason = ReasonFailed
 	x.Detail = strings.Join(lastLines(stripPrefix(e.stderr), 3), "; ")
-	var exit *exec.ExitError
-	if errors.As(e.process, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](e.process); ok {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 			x.Reason, x.Signal = ReasonKilled, status.Signal()
 			return
@@ -164,10 +163,10 @@ const panicMark = "Kernel panic - "
 
 // panicText finds the kernel's own words for a panic on the console.
 func panicText(console string) string {
-	i := strings.Index(console, panicMark)
-	if i < 0 {
+	_, after, ok := strings.Cut(console, panicMark)
+	if !ok {
 		return ""
 	}
-	line, _, _ := strings.Cut(console[i+len(panicMark):], "\n")
+	line, _, _ := strings.Cut(after, "\n")
 	return strings.TrimSpace(line)
 }

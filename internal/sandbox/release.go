@@ -1,5 +1,7 @@
 package sandbox
 
+import "slices"
+
 import "sync"
 
 // releases is the stack of what a sandbox has acquired. Each acquisition
@@ -30,7 +32,7 @@ func (r *releases) unwind() {
 	undo := r.undo
 	r.undo, r.done = nil, true
 	r.mu.Unlock()
-	for i := len(undo) - 1; i >= 0; i-- {
-		undo[i]()
+	for _, u := range slices.Backward(undo) {
+		u()
 	}
 }

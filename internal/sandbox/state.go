@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -67,11 +68,9 @@ func (l *lifecycle) expect(want State, action string) error {
 func (l *lifecycle) to(next State) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, allowed := range transitions[l.state] {
-		if allowed == next {
-			l.state = next
-			return true
-		}
+	if slices.Contains(transitions[l.state], next) {
+		l.state = next
+		return true
 	}
 	return false
 }

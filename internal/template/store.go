@@ -179,7 +179,12 @@ func (s *Store) lock(ctx context.Context, key string) (unlock func(), err error)
 		return func() { _ = f.Close() }, nil
 	case <-ctx.Done():
 		// The lock goes with the file as soon as it comes.
-		go func() { <-locked; _ = f.Close() }()
+		go func() {
+			if err := <-locked; err != nil {
+				slog.Debug("lock template", "template", key, "error", err)
+			}
+			_ = f.Close()
+		}()
 		return nil, fmt.Errorf("wait for another process to make the template: %w", context.Cause(ctx))
 	}
 }

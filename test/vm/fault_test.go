@@ -31,7 +31,9 @@ var phases = []struct {
 	{"sandbox process started", func(in *installation, _ *watched) bool { return len(in.find("shim")) > 0 }, []string{"dougong", "shim"}},
 	{"virtiofsd started", func(in *installation, _ *watched) bool { return len(in.find("virtiofsd")) > 0 }, []string{"dougong", "shim", "virtiofsd"}},
 	{"QEMU started", func(in *installation, _ *watched) bool { return len(in.find("qemu")) > 0 }, []string{"dougong", "shim", "virtiofsd", "qemu"}},
-	{"guest boots", func(in *installation, _ *watched) bool { return in.cpuTicks("qemu") > 120 }, []string{"dougong", "shim", "virtiofsd", "qemu"}},
+	{"guest boots", func(in *installation, _ *watched) bool {
+		return in.cpuTicks("qemu") > 120 || in.logSays("sandbox running")
+	}, []string{"dougong", "shim", "virtiofsd", "qemu"}},
 	{"container is made", func(in *installation, _ *watched) bool { return in.logSays("sandbox running") }, []string{"dougong", "shim", "virtiofsd", "qemu"}},
 	{"container runs", func(_ *installation, output *watched) bool { return output.has("running") }, []string{"dougong", "shim", "virtiofsd", "qemu"}},
 }

@@ -103,7 +103,7 @@ func execs(t *testing.T, in *installation, name string) {
 func confinement(t *testing.T, in *installation) {
 	const filter = "2"
 	qemu := in.one("qemu")
-	for _, uid := range strings.Fields(qemu.status(t, "Uid")) {
+	for uid := range strings.FieldsSeq(qemu.status(t, "Uid")) {
 		if uid == "0" {
 			t.Errorf("QEMU runs with the user ids %s", qemu.status(t, "Uid"))
 		}

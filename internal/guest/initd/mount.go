@@ -69,7 +69,7 @@ func enableControllers(root string) error {
 		return fmt.Errorf("list cgroup controllers: %w", err)
 	}
 	var all strings.Builder
-	for _, controller := range strings.Fields(string(list)) {
+	for controller := range strings.FieldsSeq(string(list)) {
 		fmt.Fprintf(&all, "+%s ", controller)
 	}
 	if err := os.WriteFile(filepath.Join(root, "cgroup.subtree_control"), []byte(all.String()), 0o644); err != nil {

@@ -153,7 +153,7 @@ func (s *Set) CloseAfterStart() error {
 	return errors.Join(errs...)
 }
 
-// Stdin, Stdout and Stderr are nil: Set copies the streams itself.
+// Stdin is nil, as are Stdout and Stderr: Set copies the streams itself.
 func (s *Set) Stdin() io.WriteCloser { return nil }
 
 // Stdout is nil.
