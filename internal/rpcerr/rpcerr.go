@@ -1,5 +1,6 @@
-// Package rpcerr carries the errdefs class of errors over ttrpc, on the
-// client's side.
+// Package rpcerr carries errors and their errdefs class over ttrpc.
+//
+// It must not know what the errors are about.
 package rpcerr
 
 import (
@@ -29,4 +30,23 @@ func Client(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Response, _ *tt
 		return errgrpc.ToNative(status.ErrorProto(resp.Status))
 	}
 	return nil
+}
+
+// flat is an error's text and class without its parts.
+type flat struct {
+	text  string
+	class error
+}
+
+func (f flat) Error() string { return f.text }
+func (f flat) Unwrap() error { return f.class }
+
+// Server makes of an error what travels over ttrpc: its text and its class.
+// Its parts stay here. errgrpc would send those of a joined error along, each
+// with its text once more, and panics when one of them wraps nothing.
+func Server(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errgrpc.ToGRPC(flat{text: err.Error(), class: errdefs.Resolve(err)})
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -23,7 +22,7 @@ type failing struct {
 
 func (f failing) Kill(context.Context, *task.KillRequest) (*emptypb.Empty, error) {
 	if f.err != nil {
-		return nil, errgrpc.ToGRPC(f.err)
+		return nil, Server(f.err)
 	}
 	return &emptypb.Empty{}, nil
 }
@@ -60,6 +59,29 @@ func TestClassComesBack(t *testing.T) {
 		}
 		if err.Error() != sent.Error() {
 			t.Errorf("text = %q, want %q", err, sent)
+		}
+	}
+}
+
+// hollow may wrap an error, and does not.
+type hollow struct{}
+
+func (hollow) Error() string { return "hollow" }
+func (hollow) Unwrap() error { return nil }
+
+func TestOddErrors(t *testing.T) {
+	for _, sent := range []error{
+		errors.New("without a class"),
+		hollow{},
+		fmt.Errorf("a; then: %w; %w", errors.New("first"), hollow{}),
+		errors.Join(fmt.Errorf("one: %w", errdefs.ErrNotFound), hollow{}),
+	} {
+		_, err := dial(t, failing{err: sent}).Kill(t.Context(), &task.KillRequest{})
+		if err == nil || err.Error() != sent.Error() {
+			t.Errorf("text = %q, want %q", err, sent)
+		}
+		if errdefs.IsNotFound(err) != errdefs.IsNotFound(sent) {
+			t.Errorf("class of %v is lost: %v", sent, err)
 		}
 	}
 }

@@ -5,8 +5,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
+
+	"dougong.dev/dougong/internal/rpcerr"
 )
 
 // intercept gives every call its log line and turns errors into what travels
@@ -20,7 +21,7 @@ func intercept(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.Una
 	}
 	slog.Log(ctx, level, "call", "method", info.FullMethod, "took", time.Since(begin), "error", err)
 	if err != nil {
-		return nil, errgrpc.ToGRPC(err)
+		return nil, rpcerr.Server(err)
 	}
 	return resp, nil
 }
