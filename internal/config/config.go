@@ -50,13 +50,16 @@ type VM struct {
 type Storage struct {
 	Root            string `toml:"root" doc:"Directory of images and guest images."`
 	WritableSize    string `toml:"writable_size" doc:"Size of a container's writable layer, which is in the guest's memory: 256m, 1g, or a share of the memory such as 50%."`
-	MaxUnpackedGiB  int    `toml:"max_unpacked_gib" doc:"Largest size in GiB that an image may unpack to."`
+	MaxUnpackedGiB  int    `toml:"max_unpacked_gib" doc:"Largest size in GiB to which the layers of an image may unpack."`
+	MaxFilesGiB     int    `toml:"max_files_gib" doc:"Largest sum in GiB of the sizes of an image's files, holes of sparse files included."`
 	MaxImageEntries int    `toml:"max_image_entries" doc:"Largest number of files and directories that an image may have."`
+	MaxMetadataMiB  int    `toml:"max_metadata_mib" doc:"Most memory in MiB for the names and attributes of an image's files while it is unpacked."`
+	MaxUnpackRatio  int    `toml:"max_unpack_ratio" doc:"How many times its size a layer may become when it is decompressed, beyond its first GiB."`
 }
 
 // Template configures saved machines, of which others are clones.
 type Template struct {
-	Enabled bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; docs/security.md says when not to share."`
+	Enabled bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
 }
 
 // Share configures directories shared with guests.
@@ -85,7 +88,7 @@ func Default() Config {
 			Accelerator: "auto", CPUs: 1, MemoryMiB: 512, UIDBase: 1 << 30,
 			BootTimeout: Duration(20 * time.Second), StopTimeout: Duration(5 * time.Second),
 		},
-		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxImageEntries: 2_000_000},
+		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxFilesGiB: 64, MaxImageEntries: 2_000_000, MaxMetadataMiB: 512, MaxUnpackRatio: 200},
 		Template: Template{Enabled: true},
 		Share:    Share{Cache: "auto"},
 		Network:  Network{Mode: "user"},

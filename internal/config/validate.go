@@ -32,8 +32,10 @@ const (
 
 // Upper bounds for the same reason as MaxMemoryMiB.
 const (
-	maxUnpackGiB  = 1 << 20
-	maxImageFiles = 1 << 32
+	maxMetadataMiB = 1 << 16
+	maxUnpackRatio = 1 << 20
+	maxUnpackGiB   = 1 << 20
+	maxImageFiles  = 1 << 32
 )
 
 // validate reports everything that is wrong, not only the first.
@@ -52,6 +54,9 @@ func (c *Config) validate() error {
 		absolute("storage.root", c.Storage.Root),
 		size("storage.writable_size", c.Storage.WritableSize),
 		within("storage.max_unpacked_gib", c.Storage.MaxUnpackedGiB, 1, maxUnpackGiB),
+		within("storage.max_files_gib", c.Storage.MaxFilesGiB, 1, maxUnpackGiB),
+		within("storage.max_metadata_mib", c.Storage.MaxMetadataMiB, 1, maxMetadataMiB),
+		within("storage.max_unpack_ratio", c.Storage.MaxUnpackRatio, 2, maxUnpackRatio),
 		within("storage.max_image_entries", c.Storage.MaxImageEntries, 1, maxImageFiles),
 		pathOrEmpty("share.virtiofsd", c.Share.Virtiofsd),
 		oneOf("share.cache", c.Share.Cache, "auto", "always", "none"),

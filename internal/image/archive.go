@@ -103,7 +103,7 @@ func (s *Store) spool(ctx context.Context, w io.Writer, r io.Reader) error {
 	}
 	n, err := io.Copy(w, io.LimitReader(z, limit+1))
 	if err == nil && n > limit {
-		return &layer.LimitError{Option: "image.limits.unpacked_bytes", What: "bytes in its archive", Limit: limit}
+		return &layer.LimitError{Option: "storage.max_unpacked_gib", What: "bytes in its archive", Limit: limit}
 	}
 	return err
 }

@@ -328,11 +328,11 @@ func TestBadImages(t *testing.T) {
 		"hard link": {img: hostile(imagetest.NewLayer().Link("x", "../../etc/passwd")), want: "leaves the root"},
 		"bytes": {
 			img: hostile(imagetest.NewLayer().File("big", 0o644, strings.Repeat("x", 1<<20))), limits: layer.Limits{UnpackedBytes: 1 << 19},
-			want: "image.limits.unpacked_bytes", class: errdefs.ErrResourceExhausted,
+			want: "storage.max_unpacked_gib", class: errdefs.ErrResourceExhausted,
 		},
 		"file bytes": {
 			img: hello(strings.Repeat("x", 1<<20)), limits: layer.Limits{FileBytes: 1 << 19},
-			want: "image.limits.file_bytes", class: errdefs.ErrResourceExhausted,
+			want: "storage.max_files_gib", class: errdefs.ErrResourceExhausted,
 		},
 		"entries": {img: hello(""), limits: layer.Limits{Entries: 2}, want: "more than 2 entries", class: errdefs.ErrResourceExhausted},
 		"diff id": {

@@ -412,13 +412,13 @@ func TestLimits(t *testing.T) {
 		layer  []byte
 		option string
 	}{
-		"bytes":    {layer.Limits{UnpackedBytes: 4000}, tarOf(t, n().File("a", 0o644, content)), "image.limits.unpacked_bytes"},
-		"bomb":     {layer.Limits{UnpackedBytes: 32 << 20}, bomb, "image.limits.unpacked_bytes"},
-		"files":    {layer.Limits{FileBytes: 4999}, tarOf(t, n().File("a", 0o644, content)), "image.limits.file_bytes"},
-		"entries":  {layer.Limits{Entries: 1}, tarOf(t, n().File("a", 0o644, "").File("b", 0o644, "")), "image.limits.entries"},
-		"parents":  {layer.Limits{Entries: 3}, tarOf(t, n().File("a/b/c/d", 0o644, "")), "image.limits.entries"},
-		"metadata": {layer.Limits{MetadataBytes: 100}, tarOf(t, n().File(strings.Repeat("n", 101), 0o644, "")), "image.limits.metadata_bytes"},
-		"sparse":   {layer.Limits{FileBytes: 1 << 40}, sparse(1<<41, []byte("data")), "image.limits.file_bytes"},
+		"bytes":    {layer.Limits{UnpackedBytes: 4000}, tarOf(t, n().File("a", 0o644, content)), "storage.max_unpacked_gib"},
+		"bomb":     {layer.Limits{UnpackedBytes: 32 << 20}, bomb, "storage.max_unpacked_gib"},
+		"files":    {layer.Limits{FileBytes: 4999}, tarOf(t, n().File("a", 0o644, content)), "storage.max_files_gib"},
+		"entries":  {layer.Limits{Entries: 1}, tarOf(t, n().File("a", 0o644, "").File("b", 0o644, "")), "storage.max_image_entries"},
+		"parents":  {layer.Limits{Entries: 3}, tarOf(t, n().File("a/b/c/d", 0o644, "")), "storage.max_image_entries"},
+		"metadata": {layer.Limits{MetadataBytes: 100}, tarOf(t, n().File(strings.Repeat("n", 101), 0o644, "")), "storage.max_metadata_mib"},
+		"sparse":   {layer.Limits{FileBytes: 1 << 40}, sparse(1<<41, []byte("data")), "storage.max_files_gib"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

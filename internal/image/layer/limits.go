@@ -38,7 +38,7 @@ const ratioFree = 1 << 30
 
 // LimitError says which limit an image went over.
 type LimitError struct {
-	// Option is the key of the limit in the [image.limits] table of the
+	// Option is the key of the limit in the
 	// configuration.
 	Option string
 	// What was counted, as in "more than 5 entries".
@@ -70,24 +70,24 @@ func over(sum *int64, add, limit int64, option, what string) error {
 }
 
 func (u *usage) addUnpacked(n int64) error {
-	return over(&u.unpacked, n, u.limits.UnpackedBytes, "image.limits.unpacked_bytes", "bytes in its unpacked layers")
+	return over(&u.unpacked, n, u.limits.UnpackedBytes, "storage.max_unpacked_gib", "bytes in its unpacked layers")
 }
 
 func (u *usage) addFile(n int64) error {
-	return over(&u.files, n, u.limits.FileBytes, "image.limits.file_bytes", "bytes in its files")
+	return over(&u.files, n, u.limits.FileBytes, "storage.max_files_gib", "bytes in its files")
 }
 
 func (u *usage) addEntry(metadata int) error {
-	if err := over(&u.entries, 1, u.limits.Entries, "image.limits.entries", "entries"); err != nil {
+	if err := over(&u.entries, 1, u.limits.Entries, "storage.max_image_entries", "entries"); err != nil {
 		return err
 	}
-	return over(&u.metadata, int64(metadata), u.limits.MetadataBytes, "image.limits.metadata_bytes",
+	return over(&u.metadata, int64(metadata), u.limits.MetadataBytes, "storage.max_metadata_mib",
 		"bytes of names and attributes")
 }
 
 func (u *usage) checkRatio(in, out int64) error {
 	if u.limits.Ratio > 0 && out > ratioFree && out/u.limits.Ratio > in {
-		return &LimitError{Option: "image.limits.ratio", What: "times its size when decompressed", Limit: u.limits.Ratio}
+		return &LimitError{Option: "storage.max_unpack_ratio", What: "times its size when decompressed", Limit: u.limits.Ratio}
 	}
 	return nil
 }

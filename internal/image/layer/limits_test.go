@@ -30,8 +30,8 @@ func TestRatioStopsStream(t *testing.T) {
 	u := &usage{limits: Limits{Ratio: 10}}
 	o := &output{r: bytes.NewReader(make([]byte, 100)), in: &input{n: 5}, use: u, n: ratioFree}
 	_, err := o.Read(make([]byte, 10))
-	if le, ok := errors.AsType[*LimitError](err); !ok || le.Option != "image.limits.ratio" {
-		t.Errorf("error %v, want one of limit image.limits.ratio", err)
+	if le, ok := errors.AsType[*LimitError](err); !ok || le.Option != "storage.max_unpack_ratio" {
+		t.Errorf("error %v, want one of limit storage.max_unpack_ratio", err)
 	}
 }
 
