@@ -34,12 +34,14 @@ type Layer struct {
 
 	buf bytes.Buffer
 	tw  *tar.Writer
-	err error
+	// modes are those of the entries, by name.
+	modes map[string]int64
+	err   error
 }
 
 // NewLayer starts an empty layer.
 func NewLayer() *Layer {
-	l := &Layer{}
+	l := &Layer{modes: make(map[string]int64)}
 	l.tw = tar.NewWriter(&l.buf)
 	return l
 }
@@ -50,6 +52,7 @@ func (l *Layer) Add(h tar.Header, content string) *Layer {
 		h.ModTime = Epoch
 	}
 	h.Size = int64(len(content))
+	l.modes[h.Name] = h.Mode
 	if l.err == nil {
 		l.err = l.tw.WriteHeader(&h)
 	}
@@ -74,9 +77,14 @@ func (l *Layer) Symlink(name, target string) *Layer {
 	return l.Add(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, "")
 }
 
-// Link adds a hard link.
+// Link adds a hard link. Its header has the mode of its target, as tar writes
+// it: some who unpack set it anew.
 func (l *Layer) Link(name, target string) *Layer {
-	return l.Add(tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}, "")
+	mode, known := l.modes[target]
+	if !known {
+		mode = 0o644
+	}
+	return l.Add(tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: mode}, "")
 }
 
 // Whiteout removes a file of a lower layer. The name is that of the marker,
