@@ -5,16 +5,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
 
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/shim"
+	"dougong.dev/dougong/internal/shim/bootstrap"
 	"dougong.dev/dougong/internal/version"
 )
 
@@ -27,36 +31,131 @@ func main() {
 	}
 }
 
-func run() error {
-	var (
-		serve       = flag.Bool("serve", false, "serve one sandbox without a daemon (used by dougong itself)")
-		id          = flag.String("id", "", "id of the sandbox")
-		state       = flag.String("state", "", "directory of all sandboxes")
-		configPath  = flag.String("config", "", "configuration file")
-		showVersion = flag.Bool("v", false, "print the version and exit")
-	)
-	flag.Parse()
-	switch {
-	case *showVersion:
-		fmt.Println("containerd-shim-dougong-v2", version.String())
-		return nil
-	case *serve:
-		return serveStandalone(*state, *id, *configPath)
-	}
-	return fmt.Errorf("nothing to do: this process is started by dougong; see 'dougong run --help'")
+// options are the command line. Most of it is containerd's.
+type options struct {
+	bootstrap.Invocation
+	standalone, version, info bool
+	state, config             string
 }
 
-func serveStandalone(state, id, configPath string) error {
-	cfg, err := config.Load(configPath)
+func (o *options) parse() string {
+	o.Register(flag.CommandLine)
+	flag.BoolVar(&o.standalone, "serve", false, "serve one sandbox without a daemon (used by dougong itself)")
+	flag.StringVar(&o.state, "state", "", "directory of all sandboxes, with -serve")
+	flag.StringVar(&o.config, "config", "", "configuration file")
+	flag.BoolVar(&o.version, "v", false, "print the version and exit")
+	flag.BoolVar(&o.version, "version", false, "print the version and exit")
+	flag.BoolVar(&o.info, "info", false, "read options from standard input, describe this runtime on standard output and exit")
+	flag.Parse()
+	return flag.Arg(0)
+}
+
+func run() error {
+	var o options
+	action := o.parse()
+	switch {
+	case o.version:
+		fmt.Println("containerd-shim-dougong-v2", version.String())
+		return nil
+	case o.info:
+		return answer(bootstrap.Info(os.Stdin, version.String()))
+	case o.standalone:
+		return serveStandalone(&o)
+	}
+	if err := o.Validate(); err != nil {
+		return fmt.Errorf("%w; to run a container without it, see 'dougong run --help'", err)
+	}
+	switch action {
+	case "start":
+		return answer(bootstrap.Start(&o.Invocation, os.Stdin, os.Getenv))
+	case "delete":
+		return deleteBundle(&o)
+	case "":
+		return serve(&o)
+	}
+	return fmt.Errorf("unknown action %q: want start or delete", action)
+}
+
+// answer hands the answer to containerd.
+func answer(data []byte, err error) error {
 	if err != nil {
 		return err
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.Runtime.LogLevel})))
-	root, err := record.NewRoot(state)
+	_, err = os.Stdout.Write(data)
+	return err
+}
+
+func deleteBundle(o *options) error {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("find the bundle: %w", err)
+	}
+	return answer(shim.Delete(cmp.Or(o.Bundle, cwd)))
+}
+
+// serve is the sandbox process under containerd, in the bundle's directory.
+func serve(o *options) error {
+	bundle, err := os.Getwd()
+	if err != nil {
+		return fmt.Errorf("find the bundle: %w", err)
+	}
+	log, err := shim.OpenLog(bundle)
 	if err != nil {
 		return err
 	}
-	dir, err := root.Find(id)
+	cfg, err := config.Load(o.config)
+	if err != nil {
+		return err
+	}
+	if o.Debug {
+		cfg.Runtime.LogLevel = slog.LevelDebug
+	}
+	startLog(log, cfg)
+	shim.DumpStacks()
+	listener, err := listen(o.Socket)
+	if err != nil {
+		return err
+	}
+	d := &shim.Daemon{
+		Namespace: o.Namespace, ID: o.ID, Bundle: bundle, Config: cfg,
+		Listener: listener, Events: os.Getenv("TTRPC_ADDRESS"),
+	}
+	err = d.Run(context.Background())
+	if rerr := bootstrap.RemoveSocket(bundle); rerr != nil {
+		slog.Debug("remove socket", "error", rerr)
+	}
+	return err
+}
+
+// listen takes the inherited socket, or one by its path.
+func listen(path string) (net.Listener, error) {
+	if path != "" {
+		return net.Listen("unix", path)
+	}
+	f := bootstrap.Inherited()
+	defer f.Close()
+	listener, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("descriptor 3 is not a listening socket; containerd starts this command with 'start': %w", err)
+	}
+	return listener, nil
+}
+
+func startLog(w io.Writer, cfg config.Config) {
+	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: cfg.Runtime.LogLevel})))
+}
+
+func serveStandalone(o *options) error {
+	cfg, err := config.Load(o.config)
+	if err != nil {
+		return err
+	}
+	startLog(os.Stderr, cfg)
+	root, err := record.NewRoot(o.state)
+	if err != nil {
+		return err
+	}
+	dir, err := root.Find(o.ID)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type Process struct {
 	streams streams
 	// exited is closed when the exit is known and its output was handed over.
 	exited chan struct{}
+	ending sync.Once
 
 	pid      uint32
 	status   uint32
@@ -59,6 +60,10 @@ func (p *Process) create(ctx context.Context, inGuest func(context.Context, stre
 		return err
 	}
 	p.carry()
+	if p.execID == "" {
+		// An init lives from here on; it may be killed before it is started.
+		go p.await()
+	}
 	return nil
 }
 
@@ -74,7 +79,9 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	}
 	p.pid = resp.GetPid()
 	p.life.to(Running)
-	go p.await()
+	if p.execID != "" {
+		go p.await()
+	}
 	return p.pid, nil
 }
 
@@ -128,9 +135,11 @@ func (p *Process) drain() {
 }
 
 func (p *Process) finish(status uint32, at time.Time, err error) {
-	p.status, p.exitedAt, p.err = status, at, err
-	p.life.to(Stopped)
-	close(p.exited)
+	p.ending.Do(func() {
+		p.status, p.exitedAt, p.err = status, at, err
+		p.life.to(Stopped)
+		close(p.exited)
+	})
 }
 
 // State is where the process is in its life.
@@ -173,8 +182,8 @@ func (p *Process) CloseStdin() {
 
 // Delete removes an ended or never started process from the guest.
 func (p *Process) Delete(ctx context.Context) error {
-	if state := p.State(); state == Running || state == Paused {
-		return fmt.Errorf("delete %s: it is %s; stop it first: %w", p.life.what, state, errdefs.ErrFailedPrecondition)
+	if err := p.Deletable(); err != nil {
+		return err
 	}
 	s := p.c.sandbox
 	neverStarted := p.life.to(Stopped)

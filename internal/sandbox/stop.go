@@ -110,8 +110,13 @@ func (s *Sandbox) fail(cause error) {
 // until everything is gone.
 func (s *Sandbox) Stop(ctx context.Context) {
 	s.mu.Lock()
+	again := s.stopping
 	s.stopping = true
 	s.mu.Unlock()
+	if again {
+		<-s.done
+		return
+	}
 	if s.life.get() == Running {
 		s.powerOff(ctx)
 	}

@@ -6,9 +6,11 @@ import (
 	"os"
 	"sync"
 
+	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -26,9 +28,20 @@ type Service struct {
 	onStart func(*sandbox.Container)
 	// shutdown ends the sandbox process.
 	shutdown func()
+	// publish, when set, sends an event to the daemon above. The service then
+	// also ends the sandbox with its container.
+	publish func(topic string, event proto.Message)
+	// namespace is the daemon's name for what is not to be mixed up.
+	namespace string
+	// hostPID, when set, is reported instead of pids of the guest, which are
+	// strangers' on the host.
+	hostPID uint32
+	// watches are the goroutines that send exits.
+	watches sync.WaitGroup
 
 	mu      sync.Mutex
 	sandbox *sandbox.Sandbox
+	lives   map[string]*life
 }
 
 var empty = &emptypb.Empty{}
@@ -42,7 +55,10 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if err != nil {
 		return nil, err
 	}
-	stdio, err := OpenStdio(ctx, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
+	stdio, err := OpenStdio(ctx, URIs{
+		Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal,
+		Namespace: s.namespace, Container: r.ID,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +73,7 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if s.onCreate != nil {
 		s.onCreate(container)
 	}
+	s.created(container, r)
 	return &task.CreateTaskResponse{Pid: uint32(os.Getpid())}, nil
 }
 
@@ -64,7 +81,7 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 func (s *Service) ensureSandbox(bundle string) (*sandbox.Sandbox, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sandbox != nil {
+	if s.sandbox != nil && !s.sandbox.Spent() {
 		return s.sandbox, nil
 	}
 	sb, err := s.build(bundle)
@@ -107,27 +124,37 @@ func (s *Service) Start(ctx context.Context, r *task.StartRequest) (*task.StartR
 	if err != nil {
 		return nil, err
 	}
-	pid, err := p.Start(ctx)
+	if r.ExecID == "" {
+		err = s.startInit(ctx, c)
+	} else {
+		err = s.startExec(ctx, c, p, r.ExecID)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if r.ExecID == "" && s.onStart != nil {
-		s.onStart(c)
-	}
-	return &task.StartResponse{Pid: pid}, nil
+	return &task.StartResponse{Pid: s.pid(p)}, nil
 }
 
 // Delete removes an ended or never started process.
 func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.DeleteResponse, error) {
-	p, err := s.process(r.ID, r.ExecID)
+	c, err := s.container(r.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.Delete(ctx); err != nil {
+	p, err := c.Process(r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if r.ExecID == "" {
+		err = s.deleteInit(ctx, c)
+	} else {
+		err = p.Delete(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	status, at, _ := p.Exit()
-	return &task.DeleteResponse{Pid: p.PID(), ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
+	return &task.DeleteResponse{Pid: s.pid(p), ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
 }
 
 // Exec adds a process to a running container.
@@ -136,11 +163,18 @@ func (s *Service) Exec(ctx context.Context, r *task.ExecProcessRequest) (*emptyp
 	if err != nil {
 		return nil, err
 	}
-	stdio, err := OpenStdio(ctx, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal})
+	stdio, err := OpenStdio(ctx, URIs{
+		Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal,
+		Namespace: s.namespace, Container: r.ID,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return empty, c.Exec(ctx, r.ExecID, r.Terminal, stdio, r.Spec)
+	if err := c.Exec(ctx, r.ExecID, r.Terminal, stdio, r.Spec); err != nil {
+		return nil, err
+	}
+	s.send(topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
+	return empty, nil
 }
 
 // statuses translates states to containerd's.
@@ -162,7 +196,7 @@ func (s *Service) State(_ context.Context, r *task.StateRequest) (*task.StateRes
 		return nil, err
 	}
 	resp := &task.StateResponse{
-		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: p.PID(),
+		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: s.pid(p),
 		Status: statuses[p.State()], Terminal: p.Terminal,
 	}
 	if p.State() == sandbox.Stopped {
@@ -211,7 +245,11 @@ func (s *Service) Pause(ctx context.Context, r *task.PauseRequest) (*emptypb.Emp
 	if err != nil {
 		return nil, err
 	}
-	return empty, c.Pause(ctx)
+	if err := c.Pause(ctx); err != nil {
+		return nil, err
+	}
+	s.send(topicPaused, &events.TaskPaused{ContainerID: r.ID})
+	return empty, nil
 }
 
 // Resume lets a paused container go on.
@@ -220,7 +258,11 @@ func (s *Service) Resume(ctx context.Context, r *task.ResumeRequest) (*emptypb.E
 	if err != nil {
 		return nil, err
 	}
-	return empty, c.Resume(ctx)
+	if err := c.Resume(ctx); err != nil {
+		return nil, err
+	}
+	s.send(topicResumed, &events.TaskResumed{ContainerID: r.ID})
+	return empty, nil
 }
 
 // Checkpoint is not offered.
@@ -271,13 +313,17 @@ func (s *Service) Stats(ctx context.Context, r *task.StatsRequest) (*task.StatsR
 func (s *Service) Connect(_ context.Context, r *task.ConnectRequest) (*task.ConnectResponse, error) {
 	resp := &task.ConnectResponse{ShimPid: uint32(os.Getpid())}
 	if c, err := s.container(r.ID); err == nil {
-		resp.TaskPid = c.Init().PID()
+		resp.TaskPid = s.pid(c.Init())
 	}
 	return resp, nil
 }
 
-// Shutdown ends the sandbox process.
+// Shutdown ends the sandbox process, but under a daemon not as long as there
+// is a task.
 func (s *Service) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
+	if sb := s.current(); s.publish != nil && sb != nil && sb.Containers() > 0 {
+		return empty, nil
+	}
 	s.shutdown()
 	return empty, nil
 }

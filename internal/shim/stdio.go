@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -17,11 +19,14 @@ import (
 )
 
 // URIs name the files behind a process's stdio: a path or fifo:// for a FIFO,
-// file:// for a file that is appended to, log:// for a container log with
-// time and stream of each line. Empty ones are not connected.
+// file:// for a file that is appended to, binary:// for a program that takes
+// the output, log:// for a container log with time and stream of each line.
+// Empty ones are not connected.
 type URIs struct {
 	Stdin, Stdout, Stderr string
 	Terminal              bool
+	// Namespace and Container are told to a program that takes output.
+	Namespace, Container string
 }
 
 // OpenStdio opens what the URIs name. It waits until the reader of a FIFO is
@@ -30,16 +35,36 @@ func OpenStdio(ctx context.Context, u URIs) (sandbox.Stdio, error) {
 	var stdio sandbox.Stdio
 	err := openInput(ctx, u.Stdin, &stdio)
 	if err == nil {
-		stdio.Stdout, err = openOutput(ctx, u.Stdout, "stdout")
-	}
-	if err == nil && !u.Terminal {
-		stdio.Stderr, err = openOutput(ctx, u.Stderr, "stderr")
+		err = openOutputs(ctx, u, &stdio)
 	}
 	if err != nil {
 		stdio.Close()
 		return sandbox.Stdio{}, err
 	}
 	return stdio, nil
+}
+
+func openOutputs(ctx context.Context, u URIs, stdio *sandbox.Stdio) error {
+	if strings.HasPrefix(u.Stdout, "binary://") || strings.HasPrefix(u.Stdout, "binary-v2://") {
+		program, err := url.Parse(u.Stdout)
+		if err != nil {
+			return fmt.Errorf("stdio %q: %w: %w", u.Stdout, err, errdefs.ErrInvalidArgument)
+		}
+		if stdio.Stdout, stdio.Stderr, err = startLogger(program, u.Namespace, u.Container); err != nil {
+			return err
+		}
+		if u.Terminal || u.Stderr == "" {
+			err := stdio.Stderr.Close()
+			stdio.Stderr = nil
+			return err
+		}
+		return nil
+	}
+	var err error
+	if stdio.Stdout, err = openOutput(ctx, u.Stdout, "stdout"); err == nil && !u.Terminal {
+		stdio.Stderr, err = openOutput(ctx, u.Stderr, "stderr")
+	}
+	return err
 }
 
 // openInput opens a FIFO for reading, and once more for writing: it stays
@@ -78,6 +103,9 @@ func openOutput(ctx context.Context, uri, stream string) (io.WriteCloser, error)
 	case "fifo":
 		return openOutputFIFO(ctx, path)
 	case "file":
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("make directory of the log: %w", err)
+		}
 		return orNil(os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600))
 	case "log":
 		return orNil(containerlog.Open(path, stream))

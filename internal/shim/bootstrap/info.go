@@ -1,0 +1,49 @@
+package bootstrap
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/containerd/containerd/api/types"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// RuntimeName is how users name this runtime to containerd.
+const RuntimeName = "io.containerd.dougong.v2"
+
+// mountsAnnotation is how containerd 2.1 to 2.3 learn what Answer tells to
+// later ones.
+const mountsAnnotation = "containerd.io/runtime-allow-mounts"
+
+// Info answers -info: the options that were given come back.
+func Info(stdin io.Reader, version string) ([]byte, error) {
+	input, err := io.ReadAll(io.LimitReader(stdin, maxInput))
+	if err != nil {
+		return nil, fmt.Errorf("read options: %w", err)
+	}
+	info := &types.RuntimeInfo{
+		Name:    RuntimeName,
+		Version: &types.RuntimeVersion{Version: version},
+		Annotations: map[string]string{
+			mountsAnnotation: strings.Join(mountsAllowed(), ","),
+		},
+	}
+	if len(input) > 0 {
+		info.Options = new(anypb.Any)
+		if err := proto.Unmarshal(input, info.Options); err != nil {
+			return nil, fmt.Errorf("read options: %w", err)
+		}
+	}
+	return proto.Marshal(info)
+}
+
+// mountsAllowed lists types, and transforms with the slash that marks them.
+func mountsAllowed() []string {
+	allowed := append([]string(nil), mountTypes...)
+	for _, t := range mountTransforms {
+		allowed = append(allowed, t+"/*")
+	}
+	return allowed
+}

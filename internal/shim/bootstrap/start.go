@@ -1,0 +1,121 @@
+package bootstrap
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/errdefs"
+)
+
+// Start does the work of start in the bundle, the working directory: it makes
+// the socket and starts the process that serves it. It returns the answer for
+// standard output.
+func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, error) {
+	request, err := Read(stdin, i, getenv("MAX_SHIM_VERSION"))
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := os.Getwd()
+	if err != nil {
+		return nil, fmt.Errorf("find the bundle: %w", err)
+	}
+	group, err := sandboxOf(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if group != "" && group != i.ID {
+		return nil, fmt.Errorf("container %s wants to join sandbox %s: more than one container in a sandbox is not supported yet: %w", i.ID, group, errdefs.ErrNotImplemented)
+	}
+	config, err := ConfigPath(request.Options, bundle)
+	if err != nil {
+		return nil, err
+	}
+	address := SocketAddress(request.SocketDir, i.Address, i.Namespace, i.ID)
+	socket, err := listen(address)
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	if err := serve(i, bundle, address, config, socket); err != nil {
+		_ = os.Remove(socketPath(address))
+		return nil, err
+	}
+	return request.Form.Answer(address)
+}
+
+// serve starts the process that serves.
+func serve(i *Invocation, bundle, address, config string, socket *os.File) error {
+	if err := writeAddress(bundle, address); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	args := []string{"-namespace", i.Namespace, "-id", i.ID, "-address", i.Address}
+	if config != "" {
+		args = append(args, "-config", config)
+	}
+	if i.Debug {
+		args = append(args, "-debug")
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir = bundle
+	cmd.ExtraFiles = []*os.File{socket}
+	// A mount namespace of its own, so that the kernel takes the sandbox's
+	// mounts away with it; a session of its own, so that nobody's signals
+	// reach it by accident.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWNS}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the sandbox process: %w", err)
+	}
+	adjustOOMScore(cmd.Process.Pid)
+	return cmd.Process.Release()
+}
+
+// adjustOOMScore makes the sandbox process a little more likely a victim than
+// containerd. Where that is not allowed the kernel's own choice must do.
+func adjustOOMScore(pid int) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", os.Getppid()))
+	if err != nil {
+		return
+	}
+	score, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return
+	}
+	score = min(score+1, 1000)
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(score)), 0)
+}
+
+// Annotations by which CRI implementations tell the sandbox of a container.
+const sandboxAnnotation = "io.kubernetes.cri.sandbox-id"
+
+// sandboxOf returns the sandbox that a bundle's container belongs to, empty
+// for one that is on its own.
+func sandboxOf(bundle string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return "", fmt.Errorf("read OCI spec: %w", err)
+	}
+	var spec struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return "", fmt.Errorf("read OCI spec: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return spec.Annotations[sandboxAnnotation], nil
+}
+
+// Inherited is the socket that Start hands to the process that serves.
+func Inherited() *os.File {
+	syscall.CloseOnExec(3)
+	return os.NewFile(3, "shim.sock")
+}

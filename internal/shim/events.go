@@ -1,0 +1,168 @@
+package shim
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/api/services/ttrpc/events/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dougong.dev/dougong/internal/rpcerr"
+)
+
+const (
+	// queueLimit bounds the events kept while containerd is away.
+	queueLimit = 4096
+	// forwardTimeout bounds one call.
+	forwardTimeout = 5 * time.Second
+	// retryTime is the pause before containerd is tried again.
+	retryTime = 250 * time.Millisecond
+	// refusals is how often an event may be refused before it is dropped.
+	refusals = 5
+)
+
+// publisher sends events to containerd, in order and each until it has
+// arrived, for containerd may be away for a while.
+type publisher struct {
+	namespace, address string
+	// wake tells of a new event, idle is closed whenever none is left.
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []*types.Envelope
+	idle  chan struct{}
+	conn  *ttrpc.Client
+}
+
+// newPublisher returns a publisher that drops everything if address is empty.
+func newPublisher(namespace, address string) *publisher {
+	p := &publisher{namespace: namespace, address: strings.TrimPrefix(address, "unix://"), wake: make(chan struct{}, 1)}
+	if p.address != "" {
+		go p.run()
+	}
+	return p
+}
+
+// publish takes an event and returns at once.
+func (p *publisher) publish(topic string, event proto.Message) {
+	if p.address == "" {
+		return
+	}
+	value, err := proto.Marshal(event)
+	if err != nil {
+		slog.Error("encode event", "topic", topic, "error", err)
+		return
+	}
+	e := &types.Envelope{
+		Timestamp: timestamppb.Now(), Namespace: p.namespace, Topic: topic,
+		// containerd names types without a prefix.
+		Event: &anypb.Any{TypeUrl: string(event.ProtoReflect().Descriptor().FullName()), Value: value},
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) >= queueLimit {
+		slog.Error("too many events wait for containerd, dropping the oldest", "topic", p.queue[0].Topic)
+		p.queue = p.queue[1:]
+	}
+	p.queue = append(p.queue, e)
+	if p.idle == nil {
+		p.idle = make(chan struct{})
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *publisher) run() {
+	for range p.wake {
+		for e := p.first(); e != nil; e = p.first() {
+			p.deliver(e)
+			p.drop(e)
+		}
+	}
+}
+
+func (p *publisher) first() *types.Envelope {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 0 {
+		return p.queue[0]
+	}
+	if p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+	return nil
+}
+
+// drop removes e unless a full queue has dropped it already.
+func (p *publisher) drop(e *types.Envelope) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) > 0 && p.queue[0] == e {
+		p.queue = p.queue[1:]
+	}
+}
+
+// deliver returns when e has arrived, or was refused too often.
+func (p *publisher) deliver(e *types.Envelope) {
+	refused := 0
+	for {
+		err := p.forward(e)
+		if err == nil {
+			return
+		}
+		if !errdefs.IsUnavailable(err) {
+			refused++
+		}
+		if refused >= refusals {
+			slog.Error("containerd refuses an event, dropping it", "topic", e.Topic, "error", err)
+			return
+		}
+		slog.Debug("containerd does not take events", "topic", e.Topic, "error", err)
+		time.Sleep(retryTime)
+	}
+}
+
+func (p *publisher) forward(e *types.Envelope) error {
+	if p.conn == nil {
+		conn, err := net.DialTimeout("unix", p.address, forwardTimeout)
+		if err != nil {
+			return errdefs.ErrUnavailable.WithMessage(err.Error())
+		}
+		p.conn = ttrpc.NewClient(conn, ttrpc.WithUnaryClientInterceptor(rpcerr.Client))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), forwardTimeout)
+	defer cancel()
+	_, err := events.NewTTRPCEventsClient(p.conn).Forward(ctx, &events.ForwardRequest{Envelope: e})
+	if err != nil {
+		_ = p.conn.Close()
+		p.conn = nil
+	}
+	return err
+}
+
+// flush waits until every event has arrived, or ctx ends.
+func (p *publisher) flush(ctx context.Context) {
+	p.mu.Lock()
+	idle := p.idle
+	p.mu.Unlock()
+	if idle == nil {
+		return
+	}
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		slog.Warn("containerd has not taken all events")
+	}
+}

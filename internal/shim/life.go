@@ -1,0 +1,100 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/containerd/api/events"
+	"github.com/containerd/errdefs"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dougong.dev/dougong/internal/sandbox"
+)
+
+// Topics of events, as containerd names them.
+const (
+	topicCreate      = "/tasks/create"
+	topicStart       = "/tasks/start"
+	topicOOM         = "/tasks/oom"
+	topicExit        = "/tasks/exit"
+	topicDelete      = "/tasks/delete"
+	topicExecAdded   = "/tasks/exec-added"
+	topicExecStarted = "/tasks/exec-started"
+	topicPaused      = "/tasks/paused"
+	topicResumed     = "/tasks/resumed"
+)
+
+// life keeps the events of one container in order: a start before its exit,
+// exits of execs before that of the init.
+type life struct {
+	id string
+	// starting is held while the init is started and the event sent.
+	starting sync.Mutex
+	// over is closed when the exit of the init was sent.
+	over chan struct{}
+
+	mu    sync.Mutex
+	ended bool
+	execs sync.WaitGroup
+}
+
+func newLife(id string) *life { return &life{id: id, over: make(chan struct{})} }
+
+// beginExec registers an exec that is about to start; execs.Done undoes it.
+func (l *life) beginExec() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return fmt.Errorf("container %s is stopped: %w", l.id, errdefs.ErrFailedPrecondition)
+	}
+	l.execs.Add(1)
+	return nil
+}
+
+// end forbids new execs and waits for those that run.
+func (l *life) end() {
+	l.mu.Lock()
+	l.ended = true
+	l.mu.Unlock()
+	l.execs.Wait()
+}
+
+// watchInit sends the exit of a container's init when all that must come
+// before it was sent.
+func (s *Service) watchInit(c *sandbox.Container, l *life) {
+	oom := make(chan struct{})
+	go func() {
+		defer close(oom)
+		s.watchOOM(c)
+	}()
+	<-c.Init().Exited()
+	l.end()
+	<-oom
+	// Nothing can run in this sandbox any more.
+	stopped := make(chan struct{})
+	go func() {
+		s.current().Stop(context.Background())
+		close(stopped)
+	}()
+	l.starting.Lock()
+	s.sendExit(c, c.ID, c.Init())
+	l.starting.Unlock()
+	close(l.over)
+	<-stopped
+}
+
+// watchOOM sends an event whenever the kernel of the guest had to kill for
+// memory, until the container has ended.
+func (s *Service) watchOOM(c *sandbox.Container) {
+	for range c.OOMs() {
+		s.send(topicOOM, &events.TaskOOM{ContainerID: c.ID})
+	}
+}
+
+func (s *Service) sendExit(c *sandbox.Container, id string, p *sandbox.Process) {
+	status, at, _ := p.Exit()
+	s.send(topicExit, &events.TaskExit{
+		ContainerID: c.ID, ID: id, Pid: s.pid(p), ExitStatus: status, ExitedAt: timestamppb.New(at),
+	})
+}

@@ -1,0 +1,121 @@
+package shim
+
+import (
+	"context"
+
+	"github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/api/runtime/task/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dougong.dev/dougong/internal/sandbox"
+)
+
+// send publishes an event where there is anybody to publish to.
+func (s *Service) send(topic string, event proto.Message) {
+	if s.publish != nil {
+		s.publish(topic, event)
+	}
+}
+
+// pid is what callers learn as the id of a process.
+func (s *Service) pid(p *sandbox.Process) uint32 {
+	if s.hostPID == 0 {
+		return p.PID()
+	}
+	return s.hostPID
+}
+
+// created announces a container and begins to watch it.
+func (s *Service) created(c *sandbox.Container, r *task.CreateTaskRequest) {
+	if s.publish == nil {
+		return
+	}
+	l := newLife(c.ID)
+	s.mu.Lock()
+	if s.lives == nil {
+		s.lives = make(map[string]*life)
+	}
+	s.lives[c.ID] = l
+	s.mu.Unlock()
+	s.send(topicCreate, &events.TaskCreate{
+		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs,
+		IO:  &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+		Pid: s.pid(c.Init()),
+	})
+	s.watches.Go(func() { s.watchInit(c, l) })
+}
+
+// life returns the order of events of a container, nil without a daemon.
+func (s *Service) life(id string) *life {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lives[id]
+}
+
+func (s *Service) startInit(ctx context.Context, c *sandbox.Container) error {
+	if l := s.life(c.ID); l != nil {
+		l.starting.Lock()
+		defer l.starting.Unlock()
+	}
+	if _, err := c.Init().Start(ctx); err != nil {
+		return err
+	}
+	s.send(topicStart, &events.TaskStart{ContainerID: c.ID, Pid: s.pid(c.Init())})
+	if s.onStart != nil {
+		s.onStart(c)
+	}
+	return nil
+}
+
+func (s *Service) startExec(ctx context.Context, c *sandbox.Container, p *sandbox.Process, execID string) error {
+	l := s.life(c.ID)
+	if l == nil {
+		_, err := p.Start(ctx)
+		return err
+	}
+	if err := l.beginExec(); err != nil {
+		return err
+	}
+	if _, err := p.Start(ctx); err != nil {
+		l.execs.Done()
+		return err
+	}
+	s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: c.ID, ExecID: execID, Pid: s.pid(p)})
+	s.watches.Go(func() {
+		defer l.execs.Done()
+		<-p.Exited()
+		s.sendExit(c, execID, p)
+	})
+	return nil
+}
+
+// deleteInit removes a container. Under a daemon its sandbox ends first, so
+// that whatever the container was made of is free when the caller has its
+// answer.
+func (s *Service) deleteInit(ctx context.Context, c *sandbox.Container) error {
+	l := s.life(c.ID)
+	if l == nil {
+		return c.Init().Delete(ctx)
+	}
+	if err := c.Init().Deletable(); err != nil {
+		return err
+	}
+	s.current().Stop(ctx)
+	if err := c.Init().Delete(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-l.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.mu.Lock()
+	delete(s.lives, c.ID)
+	s.mu.Unlock()
+	status, at, _ := c.Init().Exit()
+	s.send(topicDelete, &events.TaskDelete{
+		ContainerID: c.ID, Pid: s.pid(c.Init()), ExitStatus: status, ExitedAt: timestamppb.New(at),
+	})
+	return nil
+}
