@@ -5,11 +5,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -71,7 +73,7 @@ func look() {
 // contain runs a container with crun, several times, and reports how long it
 // takes in milliseconds.
 func contain() {
-	const bundle = "/run/bundle"
+	const bundle, pidFile = "/run/bundle", "/run/pid"
 	self, err := os.ReadFile("/proc/self/exe")
 	if err == nil {
 		err = os.MkdirAll(bundle+"/rootfs/proc", 0o755)
@@ -90,9 +92,41 @@ func contain() {
 		id := fmt.Sprintf("c%d", i)
 		timed("crun-version", "/usr/bin/crun", "--version")
 		timed("crun-run", "/usr/bin/crun", "run", "--bundle", bundle, id)
-		timed("crun-create", "/usr/bin/crun", "create", "--bundle", bundle, id)
+		timed("crun-create", "/usr/bin/crun", "create", "--pid-file", pidFile, "--bundle", bundle, id)
+		ended := follow(pidFile)
 		timed("crun-start", "/usr/bin/crun", "start", id)
+		// The container only begins to run now, and delete would kill it.
+		ended()
 		timed("crun-delete", "/usr/bin/crun", "delete", "--force", id)
+	}
+}
+
+// follow returns a function that waits for the end of the process in pidFile.
+func follow(pidFile string) (wait func()) {
+	fd := -1
+	text, err := os.ReadFile(pidFile)
+	if err == nil {
+		var pid int
+		if pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+			fd, err = unix.PidfdOpen(pid, 0)
+		}
+	}
+	if err != nil {
+		report("error", err)
+		return func() {}
+	}
+	return func() {
+		defer unix.Close(fd)
+		for {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			if err == nil {
+				return
+			}
+			if !errors.Is(err, unix.EINTR) {
+				report("error", err)
+				return
+			}
+		}
 	}
 }
 
