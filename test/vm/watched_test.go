@@ -21,10 +21,12 @@ func (w *watched) Write(p []byte) (int, error) {
 	return w.buf.Write(p)
 }
 
-func (w *watched) has(text string) bool {
+func (w *watched) has(text string) bool { return strings.Contains(w.String(), text) }
+
+func (w *watched) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.Contains(w.buf.String(), text)
+	return w.buf.String()
 }
 
 // cpuTicks is the CPU time of a process in hundredths of a second; 0 when it
