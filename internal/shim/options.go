@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -110,6 +111,10 @@ func machineSpec(cfg config.Config, id string, over config.Overrides) (vmm.Machi
 // that can neither trace each other nor see each other's files.
 func qemuConfig(cfg config.Config, id string) qemu.Config {
 	c := qemu.Config{Binary: cfg.VM.QEMU}
+	if cfg.Runtime.LogLevel <= slog.LevelDebug {
+		// Our log is on standard error too.
+		c.Console = os.Stderr
+	}
 	if cfg.VM.UIDBase == 0 {
 		return c
 	}

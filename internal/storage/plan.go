@@ -102,7 +102,7 @@ func New(r Request) (*Plan, error) {
 }
 
 // diskTypes are file systems that the guest mounts from a disk by itself.
-var diskTypes = []string{"erofs", "ext4", "xfs"}
+var diskTypes = []string{"erofs", "ext4"}
 
 func (p *Plan) rootfs(r Request) error {
 	if len(r.Rootfs) == 0 {
