@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
@@ -57,5 +58,9 @@ func lastWords(path string) string {
 		return "none"
 	}
 	all := strings.Split(strings.TrimSpace(string(data)), "\n")
+	// A panic says what it is about above its stack.
+	if i := slices.IndexFunc(all, func(line string) bool { return strings.HasPrefix(line, "panic: ") }); i >= 0 {
+		all = all[i:min(i+lines, len(all))]
+	}
 	return strings.Join(all[max(0, len(all)-lines):], "\n  ")
 }

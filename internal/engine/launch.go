@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"dougong.dev/dougong/internal/record"
@@ -164,9 +165,24 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	return s.explain(err)
 }
 
+// lostTimeout is how long only the errors of calls may know of the end of a
+// connection.
+const lostTimeout = time.Second
+
+// lost reports whether an error came of the end of the sandbox process.
+func (s *Sandbox) lost(err error) bool {
+	if errdefs.IsUnavailable(err) {
+		select {
+		case <-s.gone:
+		case <-time.After(lostTimeout):
+		}
+	}
+	return !s.Connected()
+}
+
 // explain says that the sandbox process is gone, where an error came of that.
 func (s *Sandbox) explain(err error) error {
-	if err == nil || s.Connected() {
+	if err == nil || !s.lost(err) {
 		return err
 	}
 	return s.ended()
