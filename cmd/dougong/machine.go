@@ -21,11 +21,13 @@ type machine struct {
 	// asked for; 0 is no bound but the machine's size.
 	cpuLimit float64
 	network  string
-	forwards []config.Forward
+	// noTemplate forbids to start as a clone.
+	noTemplate bool
+	forwards   []config.Forward
 }
 
 func (o *runOptions) machine(cfg config.Config) (machine, error) {
-	m := machine{cpus: cfg.VM.CPUs, memoryMiB: cfg.VM.MemoryMiB, network: cmp.Or(o.network, cfg.Network.Mode)}
+	m := machine{cpus: cfg.VM.CPUs, memoryMiB: cfg.VM.MemoryMiB, network: cmp.Or(o.network, cfg.Network.Mode), noTemplate: o.noTemplate}
 	if err := m.setCPUs(o.cpus); err != nil {
 		return m, err
 	}
@@ -88,6 +90,9 @@ func annotate(spec *specs.Spec, m machine) error {
 	spec.Annotations[config.AnnotationCPUs] = strconv.Itoa(m.cpus)
 	spec.Annotations[config.AnnotationMemory] = strconv.Itoa(m.memoryMiB)
 	spec.Annotations[config.AnnotationNetwork] = m.network
+	if m.noTemplate {
+		spec.Annotations[config.AnnotationTemplate] = "off"
+	}
 	if len(m.forwards) == 0 {
 		return nil
 	}

@@ -18,7 +18,7 @@ type runOptions struct {
 	ports, dns                       []string
 	network, memory, cpus            string
 	pull, platform                   string
-	quiet                            bool
+	quiet, noTemplate                bool
 }
 
 func (o *runOptions) register(f *pflag.FlagSet) {
@@ -59,12 +59,18 @@ func (o *runOptions) registerFiles(f *pflag.FlagSet) {
 	f.BoolVar(&o.readOnly, "read-only", false, "make the root file system read-only")
 }
 
-func (o *runOptions) registerMachine(f *pflag.FlagSet) {
+// registerShape adds the flags that decide of which template a machine is.
+func (o *runOptions) registerShape(f *pflag.FlagSet) {
 	f.StringVar(&o.cpus, "cpus", "", "CPUs of the virtual machine; a fraction also limits CPU time (default: vm.cpus)")
 	f.StringVarP(&o.memory, "memory", "m", "", "memory of the virtual machine: 256m, 1g (default: vm.memory_mib)")
 	f.StringVar(&o.network, "network", "", "none or user (default: network.mode)")
+}
+
+func (o *runOptions) registerMachine(f *pflag.FlagSet) {
+	o.registerShape(f)
 	f.StringArrayVarP(&o.ports, "publish", "p", nil, "lead a host port into the container: [IP:][HOST:]CONTAINER[/udp]")
 	f.StringArrayVar(&o.dns, "dns", nil, "name server of the container (default: that of the host)")
+	f.BoolVar(&o.noTemplate, "no-template", false, "boot the virtual machine instead of cloning a saved one (default: template.enabled)")
 	f.StringVar(&o.pull, "pull", "missing", "when to pull the image: missing, always or never")
 	f.StringVar(&o.platform, "platform", "", "platform of the image: OS/ARCH (default: this host's)")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "show no progress of a pull")

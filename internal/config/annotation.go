@@ -20,6 +20,8 @@ const (
 	AnnotationNetwork = AnnotationPrefix + "network"
 	// AnnotationForwards is a JSON list of Forward.
 	AnnotationForwards = AnnotationPrefix + "forwards"
+	// AnnotationTemplate says "on" or "off" to starting as a clone.
+	AnnotationTemplate = AnnotationPrefix + "template"
 )
 
 // Annotation documents one annotation.
@@ -32,6 +34,7 @@ func Annotations() []Annotation {
 		{AnnotationMemory, "Memory in MiB, a whole number above 0, instead of `vm.memory_mib`."},
 		{AnnotationNetwork, "`user` or `none`, instead of `network.mode`."},
 		{AnnotationForwards, "Published ports: a JSON list of objects with `protocol`, `hostIp`, `hostPort` and `guestPort`."},
+		{AnnotationTemplate, "`on` or `off`, instead of `template.enabled`: whether the virtual machine starts as a clone of a saved one."},
 	}
 }
 
@@ -49,6 +52,8 @@ type Overrides struct {
 	MemoryMiB int
 	Network   string
 	Forwards  []Forward
+	// Template is nil when nothing is said.
+	Template *bool
 }
 
 // ParseAnnotations reads the annotations of a spec. One with our prefix that
@@ -80,6 +85,13 @@ func (o *Overrides) set(key, value string) error {
 		return nil
 	case AnnotationForwards:
 		return json.Unmarshal([]byte(value), &o.Forwards)
+	case AnnotationTemplate:
+		if value != "on" && value != "off" {
+			return fmt.Errorf("want on or off")
+		}
+		on := value == "on"
+		o.Template = &on
+		return nil
 	}
 	return fmt.Errorf("unknown annotation")
 }

@@ -14,12 +14,15 @@ func TestParseAnnotations(t *testing.T) {
 		AnnotationMemory:                   "768",
 		AnnotationNetwork:                  "none",
 		AnnotationForwards:                 `[{"protocol":"tcp","hostPort":8080,"guestPort":80}]`,
+		AnnotationTemplate:                 "off",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	off := false
 	want := Overrides{
-		CPUs: 2, MemoryMiB: 768, Network: "none",
+		Template: &off,
+		CPUs:     2, MemoryMiB: 768, Network: "none",
 		Forwards: []Forward{{Protocol: "tcp", HostPort: 8080, GuestPort: 80}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -33,6 +36,7 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 		AnnotationMemory:              {"1g", "0"},
 		AnnotationNetwork:             {"host", ""},
 		AnnotationForwards:            {"{", `[{"hostPort":70000}]`, `"x"`},
+		AnnotationTemplate:            {"", "true", "ON", "0"},
 		AnnotationPrefix + "memoryMB": {"1"},
 		AnnotationPrefix:              {"1"},
 	} {
@@ -45,7 +49,7 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 }
 
 func TestAnnotationsAreAccepted(t *testing.T) {
-	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]"}
+	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]", AnnotationTemplate: "on"}
 	for _, a := range Annotations() {
 		v, ok := value[a.Name]
 		if !ok {

@@ -58,13 +58,14 @@ func Blank(spec vmm.MachineSpec) vmm.MachineSpec {
 	return spec
 }
 
-// fileIdentity changes whenever a file is replaced or written to.
+// fileIdentity changes whenever a file is replaced or written to. Its path does
+// not count: no guest sees it.
 func fileIdentity(path string) (string, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return "", fmt.Errorf("identify %s: %w", path, err)
 	}
-	return fmt.Sprintf("%s %d %d %d.%d", path, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec), nil
+	return fmt.Sprintf("%d:%d %d %d.%d", st.Dev, st.Ino, st.Size, st.Mtim.Sec, st.Mtim.Nsec), nil
 }
 
 // cpuIdentity is the host's CPU, which a KVM guest has seen.

@@ -15,90 +15,49 @@ import (
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// modulesParameter has the guest load the modules of devices that are plugged
-// in later too; see internal/guest/initd.
-const modulesParameter = "dougong.modules=all"
+// cloneShare is the part of the time for a start after which a clone that is
+// silent is given up, so that there is enough left for a boot.
+const cloneShare = 4
 
 // sharePort is the hot-plug port that a clone's share takes.
 const sharePort = 0
 
-// slotSize is the size of a template's disks. The guest keeps it for good, so
-// it is larger than any image; file systems know their own size.
-const slotSize = 1 << 40
-
 // clone starts the machine from a template, which is made first where there
-// is none. On an error nothing of the clone is left.
-func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) error {
+// is none. On an error nothing of the clone is left; suspect is the template
+// when it may be the cause.
+func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *template.Template, err error) {
 	begin := time.Now()
-	t, err := s.template(ctx, spec)
-	if err != nil {
-		return err
-	}
-	found := time.Now()
-	if err := s.startClone(ctx, t, spec); err != nil {
-		// Whatever is wrong with it, the next sandbox gets a new one.
-		return errors.Join(err, s.opts.Templates.Remove(t.Key))
-	}
-	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
-	return nil
-}
-
-// template returns the template of a machine like spec.
-func (s *Sandbox) template(ctx context.Context, spec vmm.MachineSpec) (*template.Template, error) {
-	blank := qemu.Blank(spec)
-	blank.Cmdline += " " + modulesParameter
-	shape, err := qemu.Shape(s.opts.QEMU, blank)
+	t, err := Template(ctx, s.opts.Templates, s.opts.QEMU, spec)
 	if err != nil {
 		return nil, err
 	}
-	return s.opts.Templates.GetOrCreate(ctx, template.Recipe{
-		Key:         template.Key(shape...),
-		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
-		MemorySize:  int64(spec.MemoryMiB) << 20,
-		Boot: func(ctx context.Context, memory, state *os.File) error {
-			return s.bootTemplate(ctx, blank, memory, state)
-		},
-	})
+	found := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
+		fmt.Errorf("the clone did not answer within %v", s.opts.BootTimeout/cloneShare))
+	defer cancel()
+	if err := s.startClone(ctx, t, spec); err != nil {
+		return t, err
+	}
+	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
+	return nil, nil
 }
 
-// bootTemplate boots a machine until its agent is up and saves it.
-func (s *Sandbox) bootTemplate(ctx context.Context, blank vmm.MachineSpec, memory, state *os.File) error {
-	for i := range blank.Disks {
-		slot, err := emptySlot(s.opts.Dir, blank.Disks[i].ReadOnly)
-		if err != nil {
-			return err
-		}
-		defer slot.Close()
-		blank.Disks[i].File = slot
-	}
-	blank.Memory = &vmm.Memory{File: memory}
-	m, err := qemu.Start(ctx, s.opts.QEMU, blank)
-	if err != nil {
+// cloneOrBoot starts the machine as a clone, or where that fails the long way.
+// Had the clone's template a part in it, the next sandbox gets a new one.
+func (s *Sandbox) cloneOrBoot(ctx context.Context, spec vmm.MachineSpec) error {
+	suspect, err := s.clone(ctx, spec)
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	defer m.Kill()
-	if err := awaitAgent(ctx, m); err != nil {
-		return explainEnd(m, err)
+	slog.WarnContext(ctx, "no clone could be started, booting instead", "sandbox", s.opts.ID, "error", firstLine(err))
+	if err := s.bootMachine(ctx, spec); err != nil {
+		// A forwarded port that is taken, for one, stops both.
+		return err
 	}
-	return m.Save(ctx, state)
-}
-
-// emptySlot returns a file without a name for a disk of a template.
-func emptySlot(dir string, readOnly bool) (*os.File, error) {
-	f, err := os.CreateTemp(dir, "slot-")
-	if err != nil {
-		return nil, fmt.Errorf("make disk of template: %w", err)
+	if suspect != nil {
+		logError("remove template", s.opts.ID, s.opts.Templates.Remove(suspect.Key))
 	}
-	defer os.Remove(f.Name())
-	if err := f.Truncate(slotSize); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("make disk of template: %w", err)
-	}
-	if !readOnly {
-		return f, nil
-	}
-	defer f.Close()
-	return os.Open(f.Name())
+	return nil
 }
 
 // startClone starts a machine on the template's memory and state.

@@ -149,12 +149,7 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	if s.opts.Templates == nil {
 		return s.bootMachine(ctx, spec)
 	}
-	err = s.clone(ctx, spec)
-	if err != nil && ctx.Err() == nil {
-		slog.WarnContext(ctx, "no clone could be started, booting instead", "sandbox", s.opts.ID, "error", firstLine(err))
-		return s.bootMachine(ctx, spec)
-	}
-	return err
+	return s.cloneOrBoot(ctx, spec)
 }
 
 // configure gives the guest its identity and mounts the share.

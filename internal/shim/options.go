@@ -17,7 +17,6 @@ import (
 	"dougong.dev/dougong/internal/guestimage"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/sandbox"
-	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -47,26 +46,37 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 	if err != nil {
 		return sandbox.Options{}, err
 	}
-	boot := time.Duration(cfg.VM.BootTimeout)
-	if machine.Accelerator != vmm.KVM {
-		boot *= slowFactor
-	}
 	opts := sandbox.Options{
 		ID: id, Hostname: cmp.Or(spec.Hostname, id[:min(12, len(id))]), Dir: dir,
 		QEMU:         qemuConfig(cfg, id),
 		Machine:      machine,
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		WritableSize: cfg.Storage.WritableSize,
-		BootTimeout:  boot,
+		BootTimeout:  bootTimeout(cfg, machine),
 		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
 		DrainTimeout: drainTimeout,
 	}
-	if cfg.Template.Enabled {
-		if opts.Templates, err = template.Open(filepath.Join(cfg.Storage.Root, "templates")); err != nil {
+	if wantsClone(cfg, over) {
+		if opts.Templates, err = Templates(cfg); err != nil {
 			return sandbox.Options{}, err
 		}
 	}
 	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over.Forwards)
+}
+
+func bootTimeout(cfg config.Config, machine vmm.MachineSpec) time.Duration {
+	if machine.Accelerator == vmm.KVM {
+		return time.Duration(cfg.VM.BootTimeout)
+	}
+	return slowFactor * time.Duration(cfg.VM.BootTimeout)
+}
+
+// wantsClone says whether a sandbox starts from a template.
+func wantsClone(cfg config.Config, over config.Overrides) bool {
+	if over.Template != nil {
+		return *over.Template
+	}
+	return cfg.Template.Enabled
 }
 
 // readAnnotated reads the parts of a bundle's spec that shape the sandbox.

@@ -59,27 +59,30 @@ func (t *Template) Copy() (*os.File, error) {
 // any more, whatever it does. A clone that maps it privately shares its pages
 // with all others.
 func (t *Template) Lend() (dir *os.File, name string, take func(), err error) {
-	path, err := os.MkdirTemp(filepath.Dir(t.dir), ".use-")
+	lent, err := (&Store{dir: filepath.Dir(t.dir)}).holdNew()
 	if err != nil {
 		return nil, "", nil, fmt.Errorf("lend memory of template: %w", err)
 	}
-	withdraw := func() { _ = os.RemoveAll(path) }
-	if err := os.Link(filepath.Join(t.dir, fileMemory), filepath.Join(path, fileMemory)); err != nil {
-		withdraw()
+	if dir, err = t.lendIn(lent.path); err != nil {
+		lent.remove()
 		return nil, "", nil, fmt.Errorf("lend memory of template: %w", err)
+	}
+	return dir, fileMemory, func() { lent.remove(); _ = dir.Close() }, nil
+}
+
+func (t *Template) lendIn(path string) (*os.File, error) {
+	if err := os.Link(filepath.Join(t.dir, fileMemory), filepath.Join(path, fileMemory)); err != nil {
+		return nil, err
 	}
 	// To be entered by way of the descriptor by a user that is not root.
 	if err := os.Chmod(path, 0o711); err != nil {
-		withdraw()
-		return nil, "", nil, fmt.Errorf("lend memory of template: %w", err)
+		return nil, err
 	}
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		withdraw()
-		return nil, "", nil, fmt.Errorf("lend memory of template: %w", err)
+		return nil, err
 	}
-	dir = os.NewFile(uintptr(fd), path)
-	return dir, fileMemory, func() { withdraw(); _ = dir.Close() }, nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // page is the unit in which memory is looked at.

@@ -1,7 +1,6 @@
 package template
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // Files of a template.
@@ -51,13 +49,16 @@ type Template struct {
 // Store is a directory of templates.
 type Store struct{ dir string }
 
-// Open returns the store in dir and makes it when missing. Nobody but root
-// may look into it: a template is the memory of every clone.
+// Open returns the store in dir and makes it when missing, and removes what
+// killed processes have left in it. Nobody but root may look into it: a
+// template is the memory of every clone.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make template directory: %w", err)
 	}
-	return &Store{dir: dir}, nil
+	s := &Store{dir: dir}
+	s.sweep()
+	return s, nil
 }
 
 // Key makes a key of everything that decides whether a saved machine can be
@@ -132,118 +133,6 @@ func orDamaged(err error) error {
 	return err
 }
 
-// Recipe makes a template.
-type Recipe struct {
-	Key, Description string
-	// MemorySize is the guest's memory in bytes.
-	MemorySize int64
-	// Boot boots a machine on this memory, waits until it is up, and saves it.
-	Boot func(ctx context.Context, memory, state *os.File) error
-}
-
-// GetOrCreate returns the template of a recipe and makes it when there is
-// none. Of several that want the same one, one makes it and the others wait.
-func (s *Store) GetOrCreate(ctx context.Context, r Recipe) (*Template, error) {
-	if t, err := s.Get(r.Key); !errdefs.IsNotFound(err) {
-		return t, err
-	}
-	unlock, err := s.lock(ctx, r.Key)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if t, err := s.Get(r.Key); !errdefs.IsNotFound(err) {
-		return t, err
-	}
-	if err := s.create(ctx, r); err != nil {
-		return nil, fmt.Errorf("make template: %w", err)
-	}
-	s.prune()
-	return s.Get(r.Key)
-}
-
-// lock keeps others from making the same template.
-func (s *Store) lock(ctx context.Context, key string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(s.dir, ".lock-"+key), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock template: %w", err)
-	}
-	locked := make(chan error, 1)
-	go func() { locked <- unix.Flock(int(f.Fd()), unix.LOCK_EX) }()
-	select {
-	case err := <-locked:
-		if err != nil {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock template: %w", err)
-		}
-		return func() { _ = f.Close() }, nil
-	case <-ctx.Done():
-		// The lock goes with the file as soon as it comes.
-		go func() {
-			if err := <-locked; err != nil {
-				slog.Debug("lock template", "template", key, "error", err)
-			}
-			_ = f.Close()
-		}()
-		return nil, fmt.Errorf("wait for another process to make the template: %w", context.Cause(ctx))
-	}
-}
-
-// create boots and saves a machine beside its place and moves it there.
-func (s *Store) create(ctx context.Context, r Recipe) error {
-	staging, err := os.MkdirTemp(s.dir, ".new-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(staging)
-	memory, err := newMemory(r.MemorySize)
-	if err != nil {
-		return err
-	}
-	defer memory.Close()
-	state, err := os.OpenFile(filepath.Join(staging, fileState), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer state.Close()
-	if err := r.Boot(ctx, memory, state); err != nil {
-		return err
-	}
-	t := &Template{Key: r.Key, Description: r.Description, Created: time.Now().UTC(), MemorySize: r.MemorySize}
-	if err := t.write(staging, memory); err != nil {
-		return err
-	}
-	return os.Rename(staging, filepath.Join(s.dir, r.Key))
-}
-
-// write stores the memory and the manifest.
-func (t *Template) write(dir string, memory *os.File) error {
-	stored, err := os.OpenFile(filepath.Join(dir, fileMemory), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	defer stored.Close()
-	if t.MemoryUsed, err = copyUsed(stored, memory, t.MemorySize); err != nil {
-		return fmt.Errorf("store memory: %w", err)
-	}
-	// The VMM runs as another user and has to open it for writing, though it
-	// never writes to it. The directories around it let nobody pass.
-	if err := stored.Chmod(0o666); err != nil {
-		return err
-	}
-	state, err := os.ReadFile(filepath.Join(dir, fileState))
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(state)
-	t.StateDigest = hex.EncodeToString(sum[:])
-	manifest, err := json.MarshalIndent(t, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, fileManifest), manifest, 0o600)
-}
-
 // List returns all templates, the most recently used first.
 func (s *Store) List() ([]*Template, error) {
 	paths, err := filepath.Glob(filepath.Join(s.dir, "*", fileManifest))
@@ -272,18 +161,34 @@ func (s *Store) Remove(key string) error {
 		return fmt.Errorf("template %q: %w", key, errdefs.ErrInvalidArgument)
 	}
 	// Out of everybody's way first, so that no half of it is found.
-	gone := filepath.Join(s.dir, ".gone-"+key+"-"+fmt.Sprint(os.Getpid()))
-	if err := os.Rename(filepath.Join(s.dir, key), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	gone, err := s.holdNew()
+	if err != nil {
 		return fmt.Errorf("remove template %s: %w", key, err)
 	}
-	if err := os.RemoveAll(gone); err != nil {
+	defer gone.remove()
+	err = os.Rename(filepath.Join(s.dir, key), filepath.Join(gone.path, key))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove template %s: %w", key, err)
 	}
 	return nil
 }
 
-// prune removes the least recently used templates, and what killed processes
-// have left.
+// Clear removes all templates, damaged ones too.
+func (s *Store) Clear() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("remove templates: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if validKey.MatchString(e.Name()) {
+			errs = append(errs, s.Remove(e.Name()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// prune removes the least recently used templates.
 func (s *Store) prune() {
 	list, err := s.List()
 	if err != nil {
@@ -292,15 +197,6 @@ func (s *Store) prune() {
 	for _, t := range list[min(keep, len(list)):] {
 		if err := s.Remove(t.Key); err != nil {
 			slog.Warn("remove old template", "template", t.Key, "error", err)
-		}
-	}
-	const old = time.Hour
-	for _, pattern := range []string{".new-*", ".gone-*", ".use-*"} {
-		paths, _ := filepath.Glob(filepath.Join(s.dir, pattern))
-		for _, path := range paths {
-			if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > old {
-				_ = os.RemoveAll(path)
-			}
 		}
 	}
 }

@@ -1,0 +1,81 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/template"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// modulesParameter has the guest load the modules of devices that are plugged
+// in later too; see internal/guest/initd.
+const modulesParameter = "dougong.modules=all"
+
+// slotSize is the size of a template's disks. The guest keeps it for good, so
+// it is larger than any image; file systems know their own size.
+const slotSize = 1 << 40
+
+// Template returns the template of machines like spec, and makes it where
+// there is none. What differs from one clone to another does not matter: names,
+// the content of disks, forwarded ports and shares.
+func Template(ctx context.Context, store *template.Store, c qemu.Config, spec vmm.MachineSpec) (*template.Template, error) {
+	blank := qemu.Blank(spec)
+	blank.Cmdline += " " + modulesParameter
+	shape, err := qemu.Shape(c, blank)
+	if err != nil {
+		return nil, err
+	}
+	return store.GetOrCreate(ctx, template.Recipe{
+		Key:         template.Key(shape...),
+		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
+		MemorySize:  int64(spec.MemoryMiB) << 20,
+		Boot: func(ctx context.Context, memory, state *os.File) error {
+			return bootTemplate(ctx, c, blank, memory, state)
+		},
+	})
+}
+
+// bootTemplate boots a machine until its agent is up and saves it.
+func bootTemplate(ctx context.Context, c qemu.Config, blank vmm.MachineSpec, memory, state *os.File) error {
+	for i := range blank.Disks {
+		slot, err := emptySlot(blank.Disks[i].ReadOnly)
+		if err != nil {
+			return err
+		}
+		defer slot.Close()
+		blank.Disks[i].File = slot
+	}
+	blank.Memory = &vmm.Memory{File: memory}
+	m, err := qemu.Start(ctx, c, blank)
+	if err != nil {
+		return err
+	}
+	defer m.Kill()
+	if err := awaitAgent(ctx, m); err != nil {
+		return explainEnd(m, err)
+	}
+	return m.Save(ctx, state)
+}
+
+// emptySlot returns a file without a name for a disk of a template.
+func emptySlot(readOnly bool) (*os.File, error) {
+	fd, err := unix.MemfdCreate("slot", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make disk of template: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "slot")
+	if err := f.Truncate(slotSize); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("make disk of template: %w", err)
+	}
+	if !readOnly {
+		return f, nil
+	}
+	defer f.Close()
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+}

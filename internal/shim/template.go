@@ -1,0 +1,42 @@
+package shim
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/template"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// Templates opens the store of saved machines.
+func Templates(cfg config.Config) (*template.Store, error) {
+	return template.Open(filepath.Join(cfg.Storage.Root, "templates"))
+}
+
+// MakeTemplate returns the template from which a container of one image is
+// started under these overrides, and makes it when there is none.
+func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides) (*template.Template, error) {
+	const id = "template"
+	store, err := Templates(cfg)
+	if err != nil {
+		return nil, err
+	}
+	machine, err := machineSpec(cfg, id, over)
+	if err != nil {
+		return nil, err
+	}
+	opts := sandbox.Options{Machine: machine}
+	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), nil); err != nil {
+		return nil, err
+	}
+	// An image is one disk.
+	opts.Machine.Disks = []vmm.Disk{{ReadOnly: true}}
+	limit := bootTimeout(cfg, machine)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", limit))
+	defer cancel()
+	return sandbox.Template(ctx, store, qemuConfig(cfg, id), opts.Machine)
+}
