@@ -903,6 +903,114 @@ func (*DeleteBundleResponse) Descriptor() ([]byte, []int) {
 	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
+type WaitOOMRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Container id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The count of the answer before; 0 in the first call.
+	Seen          uint64 `protobuf:"varint,2,opt,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitOOMRequest) Reset() {
+	*x = WaitOOMRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitOOMRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitOOMRequest) ProtoMessage() {}
+
+func (x *WaitOOMRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitOOMRequest.ProtoReflect.Descriptor instead.
+func (*WaitOOMRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *WaitOOMRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WaitOOMRequest) GetSeen() uint64 {
+	if x != nil {
+		return x.Seen
+	}
+	return 0
+}
+
+type WaitOOMResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Processes killed since the container was made.
+	Count uint64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// The container has ended; nothing more will come.
+	Ended         bool `protobuf:"varint,2,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitOOMResponse) Reset() {
+	*x = WaitOOMResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitOOMResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitOOMResponse) ProtoMessage() {}
+
+func (x *WaitOOMResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitOOMResponse.ProtoReflect.Descriptor instead.
+func (*WaitOOMResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WaitOOMResponse) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *WaitOOMResponse) GetEnded() bool {
+	if x != nil {
+		return x.Ended
+	}
+	return false
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -911,7 +1019,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1031,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1044,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type InfoResponse struct {
@@ -954,7 +1062,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1074,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1087,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -1032,7 +1140,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1152,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1165,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type ShutdownResponse struct {
@@ -1068,7 +1176,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1188,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1201,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1157,7 +1265,13 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x06bundle\x18\x01 \x01(\tR\x06bundle\"%\n" +
 	"\x13DeleteBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
-	"\x14DeleteBundleResponse\"\r\n" +
+	"\x14DeleteBundleResponse\"4\n" +
+	"\x0eWaitOOMRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04seen\x18\x02 \x01(\x04R\x04seen\"=\n" +
+	"\x0fWaitOOMResponse\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\"\r\n" +
 	"\vInfoRequest\"\xe6\x01\n" +
 	"\fInfoResponse\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12%\n" +
@@ -1168,13 +1282,14 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\xcf\x04\n" +
+	"\x10ShutdownResponse2\x9f\x05\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12H\n" +
 	"\x05Mount\x12\x1e.dougong.agent.v1.MountRequest\x1a\x1f.dougong.agent.v1.MountResponse\x12N\n" +
 	"\aUnmount\x12 .dougong.agent.v1.UnmountRequest\x1a!.dougong.agent.v1.UnmountResponse\x12]\n" +
 	"\fCreateBundle\x12%.dougong.agent.v1.CreateBundleRequest\x1a&.dougong.agent.v1.CreateBundleResponse\x12]\n" +
-	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12E\n" +
+	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12N\n" +
+	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
 
@@ -1190,7 +1305,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),     // 0: dougong.agent.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),    // 1: dougong.agent.v1.ConfigureResponse
@@ -1208,16 +1323,18 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*CreateBundleResponse)(nil), // 13: dougong.agent.v1.CreateBundleResponse
 	(*DeleteBundleRequest)(nil),  // 14: dougong.agent.v1.DeleteBundleRequest
 	(*DeleteBundleResponse)(nil), // 15: dougong.agent.v1.DeleteBundleResponse
-	(*InfoRequest)(nil),          // 16: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),         // 17: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),      // 18: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),     // 19: dougong.agent.v1.ShutdownResponse
-	nil,                          // 20: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*WaitOOMRequest)(nil),       // 16: dougong.agent.v1.WaitOOMRequest
+	(*WaitOOMResponse)(nil),      // 17: dougong.agent.v1.WaitOOMResponse
+	(*InfoRequest)(nil),          // 18: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),         // 19: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),      // 20: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),     // 21: dougong.agent.v1.ShutdownResponse
+	nil,                          // 22: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	3,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	20, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	22, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	4,  // 3: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
 	4,  // 4: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
 	10, // 5: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
@@ -1229,17 +1346,19 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	7,  // 11: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
 	12, // 12: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
 	14, // 13: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
-	16, // 14: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	18, // 15: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	1,  // 16: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	6,  // 17: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	8,  // 18: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	13, // 19: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	15, // 20: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	17, // 21: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	19, // 22: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
+	16, // 14: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
+	18, // 15: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	20, // 16: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	1,  // 17: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	6,  // 18: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	8,  // 19: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	13, // 20: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	15, // 21: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	17, // 22: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	19, // 23: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	21, // 24: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	17, // [17:25] is the sub-list for method output_type
+	9,  // [9:17] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1256,7 +1375,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

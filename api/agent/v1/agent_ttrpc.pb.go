@@ -13,6 +13,7 @@ type AgentService interface {
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
 	CreateBundle(context.Context, *CreateBundleRequest) (*CreateBundleResponse, error)
 	DeleteBundle(context.Context, *DeleteBundleRequest) (*DeleteBundleResponse, error)
+	WaitOOM(context.Context, *WaitOOMRequest) (*WaitOOMResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
@@ -54,6 +55,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.DeleteBundle(ctx, &req)
+			},
+			"WaitOOM": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req WaitOOMRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.WaitOOM(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -118,6 +126,14 @@ func (c *agentClient) CreateBundle(ctx context.Context, req *CreateBundleRequest
 func (c *agentClient) DeleteBundle(ctx context.Context, req *DeleteBundleRequest) (*DeleteBundleResponse, error) {
 	var resp DeleteBundleResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "DeleteBundle", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) WaitOOM(ctx context.Context, req *WaitOOMRequest) (*WaitOOMResponse, error) {
+	var resp WaitOOMResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "WaitOOM", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

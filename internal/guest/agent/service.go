@@ -124,6 +124,15 @@ func (s *service) DeleteBundle(_ context.Context, r *api.DeleteBundleRequest) (*
 	return &api.DeleteBundleResponse{}, nil
 }
 
+// WaitOOM waits for the next process that is killed for want of memory.
+func (s *service) WaitOOM(ctx context.Context, r *api.WaitOOMRequest) (*api.WaitOOMResponse, error) {
+	count, ended, err := s.tasks.WaitOOM(ctx, r.Id, r.Seen)
+	if err != nil {
+		return nil, err
+	}
+	return &api.WaitOOMResponse{Count: count, Ended: ended}, nil
+}
+
 // Info tells figures of the machine.
 func (s *service) Info(context.Context, *api.InfoRequest) (*api.InfoResponse, error) {
 	return info(s.version, "/proc", "/sys")
