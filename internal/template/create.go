@@ -71,6 +71,10 @@ func (s *Store) create(ctx context.Context, r Recipe) error {
 	if err := t.write(staging.path, memory); err != nil {
 		return err
 	}
+	// One without a manifest is none, and in the way all the same.
+	if err := s.Remove(r.Key); err != nil {
+		return err
+	}
 	return os.Rename(staging.path, filepath.Join(s.dir, r.Key))
 }
 

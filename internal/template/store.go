@@ -74,6 +74,9 @@ func Key(parts ...string) string {
 // Get returns a template whose files are whole; errdefs.ErrNotFound when there
 // is none. A damaged one is removed.
 func (s *Store) Get(key string) (*Template, error) {
+	if !validKey.MatchString(key) {
+		return nil, fmt.Errorf("template %q: %w", key, errdefs.ErrInvalidArgument)
+	}
 	t, err := s.read(key)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("template %s: %w", key, errdefs.ErrNotFound)
@@ -89,9 +92,6 @@ func (s *Store) Get(key string) (*Template, error) {
 }
 
 func (s *Store) read(key string) (*Template, error) {
-	if !validKey.MatchString(key) {
-		return nil, fmt.Errorf("key %q: %w", key, errdefs.ErrInvalidArgument)
-	}
 	dir := filepath.Join(s.dir, key)
 	data, err := os.ReadFile(filepath.Join(dir, fileManifest))
 	if err != nil {
@@ -142,11 +142,13 @@ func (s *Store) List() ([]*Template, error) {
 	used := map[string]time.Time{}
 	var list []*Template
 	for _, path := range paths {
+		key := filepath.Base(filepath.Dir(path))
 		info, err := os.Stat(path)
-		if err != nil {
+		// What is being made has a manifest at the end.
+		if err != nil || !validKey.MatchString(key) {
 			continue
 		}
-		if t, err := s.read(filepath.Base(filepath.Dir(path))); err == nil {
+		if t, err := s.read(key); err == nil {
 			used[t.Key] = info.ModTime()
 			list = append(list, t)
 		}
