@@ -43,6 +43,7 @@ type VM struct {
 	KernelParameters string   `toml:"kernel_parameters" doc:"Parameters added to the guest kernel's command line."`
 	BootTimeout      Duration `toml:"boot_timeout" doc:"Longest time from the start of the VMM until the guest answers, under KVM. Without KVM four times as long."`
 	StopTimeout      Duration `toml:"stop_timeout" doc:"Longest time a guest may take to power off before its VMM is killed."`
+	HealthTimeout    Duration `toml:"health_timeout" doc:"Longest time a running guest may leave the host's question whether it is well unanswered before its VM is ended, under KVM. Without KVM four times as long."`
 	UIDBase          int      `toml:"uid_base" doc:"First of the 1048576 user ids under which VMMs run, one for each sandbox. 0 runs them as root, which is not advised."`
 }
 
@@ -87,6 +88,7 @@ func Default() Config {
 		VM: VM{
 			Accelerator: "auto", CPUs: 1, MemoryMiB: 512, UIDBase: 1 << 30,
 			BootTimeout: Duration(20 * time.Second), StopTimeout: Duration(5 * time.Second),
+			HealthTimeout: Duration(30 * time.Second),
 		},
 		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxFilesGiB: 64, MaxImageEntries: 2_000_000, MaxMetadataMiB: 512, MaxUnpackRatio: 200},
 		Template: Template{Enabled: true},

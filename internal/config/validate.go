@@ -46,6 +46,7 @@ func (c *Config) validate() error {
 		within("vm.memory_mib", c.VM.MemoryMiB, MinMemoryMiB, MaxMemoryMiB),
 		span("vm.boot_timeout", c.VM.BootTimeout),
 		span("vm.stop_timeout", c.VM.StopTimeout),
+		span("vm.health_timeout", c.VM.HealthTimeout),
 		within("vm.uid_base", c.VM.UIDBase, 0, maxUIDBase),
 		pathOrEmpty("vm.qemu", c.VM.QEMU),
 		pathOrEmpty("vm.kernel", c.VM.Kernel),

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/storage"
 )
 
@@ -40,6 +41,9 @@ type Container struct {
 	sandbox *Sandbox
 	plan    *storage.Plan
 	init    *Process
+	// hooks are those that run on the host, nil when there are none.
+	hooks       *specs.Hooks
+	annotations map[string]string
 
 	mu    sync.Mutex
 	execs map[string]*Process
@@ -78,6 +82,7 @@ func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Sp
 	}
 	guest := plan.Spec
 	c.sandbox.sysctls = plan.Sysctls
+	c.hooks, c.annotations = plan.Hooks, host.Annotations
 	request := storage.Request{ContainerID: c.ID, Rootfs: rootfs, WritableSize: c.sandbox.opts.WritableSize}
 	for _, b := range binds {
 		request.Binds = append(request.Binds, b.bind)
@@ -122,6 +127,11 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 	if err != nil {
 		spec.Stdio.Close()
 		return s.lostOr(err)
+	}
+	if err := c.runHooks(ctx, specs.StateCreating, hook.Prestart, hook.CreateRuntime, hook.CreateContainer); err != nil {
+		spec.Stdio.Close()
+		c.deleteBundle(ctx)
+		return err
 	}
 	terminal := guest.Process != nil && guest.Process.Terminal
 	c.init = newProcess(c, "", terminal, spec.Stdio)

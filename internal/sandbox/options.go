@@ -43,6 +43,9 @@ type Options struct {
 	BootTimeout time.Duration
 	// StopTimeout bounds a clean power-off; afterwards the VMM is killed.
 	StopTimeout time.Duration
+	// HealthTimeout bounds the guest's answer to the question whether it is
+	// well; 0 asks nothing.
+	HealthTimeout time.Duration
 	// DrainTimeout bounds how long output without a reader holds up an exit.
 	DrainTimeout time.Duration
 }

@@ -9,6 +9,9 @@ import (
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"dougong.dev/dougong/internal/hook"
 )
 
 // lostStatus is the exit status of a process whose VM went away: what it
@@ -81,7 +84,9 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	p.life.to(Running)
 	if p.execID != "" {
 		go p.await()
+		return p.pid, nil
 	}
+	logError("after the start", p.c.sandbox.opts.ID, p.c.runHooks(ctx, specs.StateRunning, hook.Poststart))
 	return p.pid, nil
 }
 
@@ -204,5 +209,6 @@ func (p *Process) Delete(ctx context.Context) error {
 		p.c.deleteBundle(ctx)
 	}
 	s.forget(p.c)
+	logError("after the end", s.opts.ID, p.c.runHooks(context.WithoutCancel(ctx), specs.StateStopped, hook.Poststop))
 	return err
 }

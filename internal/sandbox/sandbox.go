@@ -72,6 +72,7 @@ func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
 	}
 	slog.InfoContext(ctx, "sandbox running", "sandbox", s.opts.ID, "took", time.Since(begin), "vmm_pid", s.machine.PID(), "kernel", s.client.Hello.Kernel)
 	go s.watch()
+	go s.guard()
 	s.settle()
 	return nil
 }

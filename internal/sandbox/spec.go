@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
@@ -40,9 +39,6 @@ func guestPlan(id string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) 
 	plan, err := oci.Guest(host, oci.GuestOptions{ID: id})
 	if err != nil {
 		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", id, err)
-	}
-	if plan.Hooks != nil {
-		return nil, nil, fmt.Errorf("OCI spec of container %s: hooks on the host: %w", id, errdefs.ErrNotImplemented)
 	}
 	var binds []specBind
 	for _, b := range plan.Binds {

@@ -1,6 +1,8 @@
 package shim
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -8,10 +10,12 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/shim/bootstrap"
 )
 
@@ -21,6 +25,8 @@ const killedStatus = 128 + 9
 // Delete cleans up after a sandbox process that is gone or does not answer,
 // and returns the answer for containerd. It does all it can, whatever fails.
 func Delete(bundle string) ([]byte, error) {
+	// containerd calls this also after a proper end, which leaves no trace.
+	crashed := hasTrace(bundle)
 	if err := endTraced(bundle); err != nil {
 		slog.Warn("end the sandbox", "error", err)
 	}
@@ -35,9 +41,28 @@ func Delete(bundle string) ([]byte, error) {
 	if err := os.RemoveAll(stateDir(bundle)); err != nil {
 		slog.Warn("remove state", "error", err)
 	}
+	if crashed {
+		runPoststop(bundle)
+	}
 	answer, err := proto.Marshal(&task.DeleteResponse{ExitStatus: killedStatus, ExitedAt: timestamppb.New(time.Now())})
 	if err != nil {
 		return nil, fmt.Errorf("encode answer: %w", err)
 	}
 	return answer, nil
+}
+
+// runPoststop runs the hooks that a sandbox process that is gone cannot run.
+func runPoststop(bundle string) {
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(data, &spec); err != nil || spec.Hooks == nil {
+		return
+	}
+	state := hook.State(filepath.Base(bundle), bundle, 0, specs.StateStopped, &spec)
+	if err := hook.Run(context.Background(), hook.Poststop, spec.Hooks.Poststop, state); err != nil {
+		slog.Warn("after the end", "error", err)
+	}
 }

@@ -52,9 +52,11 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		Machine:      machine,
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		WritableSize: cfg.Storage.WritableSize,
-		BootTimeout:  bootTimeout(cfg, machine),
+		BootTimeout:  guestTime(cfg.VM.BootTimeout, machine),
 		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
 		DrainTimeout: drainTimeout,
+
+		HealthTimeout: guestTime(cfg.VM.HealthTimeout, machine),
 	}
 	if wantsClone(cfg, over) {
 		if opts.Templates, err = Templates(cfg); err != nil {
@@ -64,11 +66,12 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over.Forwards)
 }
 
-func bootTimeout(cfg config.Config, machine vmm.MachineSpec) time.Duration {
+// guestTime is a time that depends on how fast the guest runs.
+func guestTime(limit config.Duration, machine vmm.MachineSpec) time.Duration {
 	if machine.Accelerator == vmm.KVM {
-		return time.Duration(cfg.VM.BootTimeout)
+		return time.Duration(limit)
 	}
-	return slowFactor * time.Duration(cfg.VM.BootTimeout)
+	return slowFactor * time.Duration(limit)
 }
 
 // wantsClone says whether a sandbox starts from a template.

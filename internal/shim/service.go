@@ -68,6 +68,10 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {
+		// The next Create begins anew.
+		if s.publish != nil && sb.Containers() == 0 {
+			sb.Stop(context.WithoutCancel(ctx))
+		}
 		return nil, err
 	}
 	if s.onCreate != nil {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -103,9 +102,6 @@ func openOutput(ctx context.Context, uri, stream string) (io.WriteCloser, error)
 	case "fifo":
 		return openOutputFIFO(ctx, path)
 	case "file":
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, fmt.Errorf("make directory of the log: %w", err)
-		}
 		return orNil(os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600))
 	case "log":
 		return orNil(containerlog.Open(path, stream))

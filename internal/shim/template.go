@@ -35,7 +35,7 @@ func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides)
 	}
 	// An image is one disk.
 	opts.Machine.Disks = []vmm.Disk{{ReadOnly: true}}
-	limit := bootTimeout(cfg, machine)
+	limit := guestTime(cfg.VM.BootTimeout, machine)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", limit))
 	defer cancel()
 	return sandbox.Template(ctx, store, qemuConfig(cfg, id), opts.Machine)

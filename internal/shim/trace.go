@@ -28,6 +28,11 @@ func writeTrace(bundle string) error {
 	return nil
 }
 
+func hasTrace(bundle string) bool {
+	_, err := os.Stat(filepath.Join(stateDir(bundle), traceFile))
+	return err == nil
+}
+
 func removeTrace(bundle string) error { return os.Remove(filepath.Join(stateDir(bundle), traceFile)) }
 
 // endTimeout bounds the wait for killed processes.
