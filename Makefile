@@ -129,7 +129,7 @@ fuzz: ## Fuzz every parser for FUZZTIME each
 
 .PHONY: bench
 bench: setup-bench build guest busybox ## Measure against the floor and against runc; writes _build/bench.json
-	$(GO) run $(TAGS) ./hack/bench -bin $(BIN) -image oci:$(BUILD)/busybox:latest -json $(BUILD)/bench.json
+	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --json $(BUILD)/bench.json
 
 ##@ Develop
 
