@@ -59,7 +59,7 @@ func newRootCommand() *cobra.Command {
 	addCommands(root, groupContainers, newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a),
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
-	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
+	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
 	return root
 }
 
@@ -148,7 +148,10 @@ func (a *app) find(ref string) (record.Dir, error) {
 func (a *app) store() (*image.Store, error) {
 	limits := layer.DefaultLimits()
 	limits.UnpackedBytes = int64(a.cfg.Storage.MaxUnpackedGiB) << 30
+	limits.FileBytes = int64(a.cfg.Storage.MaxFilesGiB) << 30
 	limits.Entries = int64(a.cfg.Storage.MaxImageEntries)
+	limits.MetadataBytes = int64(a.cfg.Storage.MaxMetadataMiB) << 20
+	limits.Ratio = int64(a.cfg.Storage.MaxUnpackRatio)
 	return image.Open(a.cfg.Storage.Root, image.Options{Limits: limits})
 }
 
