@@ -59,7 +59,7 @@ func newRootCommand() *cobra.Command {
 	addCommands(root, groupContainers, newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a),
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
-	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
+	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
 	return root
 }
 

@@ -53,7 +53,7 @@ func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
 	args = append(args, machineArgs(spec, fds)...)
 	args = append(args, kernelArgs(spec, fds)...)
 	args = append(args, lineArgs(fds)...)
-	args = append(args, commonDeviceArgs()...)
+	args = append(args, commonDeviceArgs(spec)...)
 	for i, d := range spec.Disks {
 		args = append(args, diskArgs(i, d, fds.Disks[i])...)
 	}

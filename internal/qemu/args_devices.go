@@ -38,13 +38,16 @@ func socket(id string, fd int) string {
 }
 
 // commonDeviceArgs are what every machine has: a way to report a panic,
-// entropy, memory given back to the host, and ports for hot-plug.
-func commonDeviceArgs() []string {
+// entropy, memory given back to the host unless it must not be, and ports for
+// hot-plug.
+func commonDeviceArgs(spec vmm.MachineSpec) []string {
 	args := []string{
 		"-device", "pvpanic",
 		"-object", "rng-builtin,id=entropy",
 		"-device", option("virtio-rng-pci", "rng=entropy", virtio),
-		"-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio),
+	}
+	if !spec.KeepsMemory {
+		args = append(args, "-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio))
 	}
 	for i := range HotplugPorts {
 		args = append(args, "-device", option("pcie-root-port", "id="+HotplugBus(i), "chassis="+strconv.Itoa(i+1)))

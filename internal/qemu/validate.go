@@ -51,6 +51,8 @@ func validateMachine(spec vmm.MachineSpec) error {
 		return fmt.Errorf("at most %d CPUs: want 0 or %d to %d", spec.MaxCPUs, spec.CPUs, maxCPUs)
 	case spec.MemoryMiB < minMemoryMiB:
 		return fmt.Errorf("%d MiB of memory: want at least %d", spec.MemoryMiB, minMemoryMiB)
+	case spec.Memory != nil && spec.Memory.Private && (!spec.KeepsMemory || len(spec.Shares) > 0):
+		return fmt.Errorf("memory that is private to it must be kept by the guest, and cannot be served by another process")
 	case strings.ContainsRune(spec.Name, 0) || strings.ContainsRune(spec.Cmdline, 0):
 		return fmt.Errorf("a NUL byte in the name or the kernel command line")
 	}

@@ -68,9 +68,9 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	}
 	defer state.Close()
 	shares := spec.Shares
-	spec.Shares, spec.Saved = nil, true
+	spec.Shares, spec.Saved, spec.KeepsMemory = nil, true, true
 	spec.Cmdline += " " + modulesParameter
-	memory, take, err := cloneMemory(t, len(shares) > 0)
+	memory, take, err := cloneMemory(t, len(shares) > 0 || s.opts.CopyTemplates)
 	if err != nil {
 		return err
 	}
@@ -93,9 +93,9 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 }
 
 // cloneMemory is the memory of a clone: the template's own, copied on write,
-// or where another process serves devices of it, a copy.
-func cloneMemory(t *template.Template, shared bool) (*vmm.Memory, func(), error) {
-	if shared {
+// or a copy, which other processes can serve devices in.
+func cloneMemory(t *template.Template, copied bool) (*vmm.Memory, func(), error) {
+	if copied {
 		f, err := t.Copy()
 		if err != nil {
 			return nil, nil, err

@@ -30,7 +30,7 @@ func (c *Container) OOMs() iter.Seq[uint64] {
 			}
 			seen = max(seen, resp.GetCount())
 			// A guest that makes kills up must not keep everybody busy.
-			time.Sleep(oomPause)
+			<-time.After(oomPause)
 		}
 	}
 }

@@ -31,6 +31,9 @@ type Options struct {
 	// Templates holds the templates that machines are cloned from; nil boots
 	// every machine.
 	Templates *template.Store
+	// CopyTemplates gives each clone a copy of its template's memory instead of
+	// sharing what it does not write to.
+	CopyTemplates bool
 	// Interfaces and Routes configure the guest's network.
 	Interfaces []*agentapi.Interface
 	Routes     []*agentapi.Route

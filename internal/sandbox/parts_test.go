@@ -46,7 +46,7 @@ func TestOptionsValidation(t *testing.T) {
 func TestWithConsole(t *testing.T) {
 	cause := errors.New("the guest did not answer")
 	for _, silent := range []string{"", "\n", "  \n\n"} {
-		if err := withConsole(cause, silent); err != cause {
+		if err := withConsole(cause, silent); !errors.Is(err, cause) {
 			t.Errorf("a console with %q gives %q", silent, err)
 		}
 	}

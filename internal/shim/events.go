@@ -130,7 +130,7 @@ func (p *publisher) deliver(e *types.Envelope) {
 			return
 		}
 		slog.Debug("containerd does not take events", "topic", e.Topic, "error", err)
-		time.Sleep(retryTime)
+		<-time.After(retryTime)
 	}
 }
 

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -14,7 +15,7 @@ type fifoLog struct{ fd int }
 
 // OpenLog opens the log of a bundle and makes it standard error, too, which
 // is where a crash speaks.
-func OpenLog(bundle string) (*fifoLog, error) {
+func OpenLog(bundle string) (io.Writer, error) {
 	path := filepath.Join(bundle, "log")
 	// With a reading end of our own, containerd may come and go.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

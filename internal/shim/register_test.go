@@ -80,8 +80,7 @@ func TestEveryMethodIsServed(t *testing.T) {
 		build:    func(string) (*sandbox.Sandbox, error) { return nil, errdefs.ErrUnavailable },
 	})
 	service := reflect.TypeFor[task.TTRPCTaskService]()
-	for i := range service.NumMethod() {
-		m := service.Method(i)
+	for m := range service.Methods() {
 		request := reflect.New(m.Type.In(1).Elem()).Interface()
 		for _, version := range versions {
 			err := client.Call(t.Context(), version, m.Name, request, reflect.New(m.Type.Out(0).Elem()).Interface())

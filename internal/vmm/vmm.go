@@ -38,6 +38,10 @@ type MachineSpec struct {
 	// Saved says that the machine does not boot: it goes on where a saved one
 	// was, once it is given that one's device state.
 	Saved bool
+	// KeepsMemory leaves out the device by which a guest gives memory back to
+	// the host. It punches holes into the file behind the memory, private or
+	// not, and so into that of every other user of the file.
+	KeepsMemory bool
 	// Kernel is the path of an uncompressed ELF kernel with a PVH note, or of
 	// a bzImage.
 	Kernel string
