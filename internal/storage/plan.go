@@ -108,6 +108,9 @@ func (p *Plan) rootfs(r Request) error {
 	if len(r.Rootfs) == 0 {
 		return fmt.Errorf("container %s has no root file system: %w", r.ContainerID, errdefs.ErrInvalidArgument)
 	}
+	if isReferring(r.Rootfs[len(r.Rootfs)-1]) {
+		return p.referring(r)
+	}
 	p.Rootfs = &agentapi.Rootfs{}
 	writable := false
 	// The topmost layer comes last in a list of mounts and first in a list
@@ -124,9 +127,7 @@ func (p *Plan) rootfs(r Request) error {
 		return fmt.Errorf("root file system of container %s has %d mounts and not all are read-only: %w", r.ContainerID, len(r.Rootfs), errdefs.ErrNotImplemented)
 	}
 	if !writable {
-		p.Rootfs.Writable = &agentapi.Writable{Mount: &agentapi.Mount{
-			Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=0755", "size=" + r.WritableSize},
-		}}
+		p.Rootfs.Writable = r.memory()
 	}
 	return nil
 }
@@ -137,6 +138,9 @@ func (p *Plan) lower(r Request, i int, m Mount) (*agentapi.Mount, bool, error) {
 	readOnly := slices.Contains(m.Options, "ro")
 	switch {
 	case slices.Contains(diskTypes, m.Type):
+		if i := slices.IndexFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "device=") }); i >= 0 {
+			return nil, false, fmt.Errorf("root file system %q of several files (%s): %w", m.Source, m.Options[i], errdefs.ErrNotImplemented)
+		}
 		readOnly = readOnly || m.Type == "erofs"
 		serial := Serial(r.ContainerID, i)
 		p.Disks = append(p.Disks, Disk{Serial: serial, Path: m.Source, ReadOnly: readOnly})

@@ -602,7 +602,13 @@ type Writable struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The overlay's upper directory is on this mount: tmpfs (with a size
 	// option), or a disk's file system ("serial:NAME", ext4).
-	Mount         *Mount `protobuf:"bytes,1,opt,name=mount,proto3" json:"mount,omitempty"`
+	Mount *Mount `protobuf:"bytes,1,opt,name=mount,proto3" json:"mount,omitempty"`
+	// Names of the overlay's directories at the root of that mount, made when
+	// missing; empty means "upper" and "work".
+	Upper string `protobuf:"bytes,2,opt,name=upper,proto3" json:"upper,omitempty"`
+	Work  string `protobuf:"bytes,3,opt,name=work,proto3" json:"work,omitempty"`
+	// Further options of the overlay.
+	Options       []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -640,6 +646,27 @@ func (*Writable) Descriptor() ([]byte, []int) {
 func (x *Writable) GetMount() *Mount {
 	if x != nil {
 		return x.Mount
+	}
+	return nil
+}
+
+func (x *Writable) GetUpper() string {
+	if x != nil {
+		return x.Upper
+	}
+	return ""
+}
+
+func (x *Writable) GetWork() string {
+	if x != nil {
+		return x.Work
+	}
+	return ""
+}
+
+func (x *Writable) GetOptions() []string {
+	if x != nil {
+		return x.Options
 	}
 	return nil
 }
@@ -1249,9 +1276,12 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x0fUnmountResponse\"q\n" +
 	"\x06Rootfs\x12/\n" +
 	"\x06lowers\x18\x01 \x03(\v2\x17.dougong.agent.v1.MountR\x06lowers\x126\n" +
-	"\bwritable\x18\x02 \x01(\v2\x1a.dougong.agent.v1.WritableR\bwritable\"9\n" +
+	"\bwritable\x18\x02 \x01(\v2\x1a.dougong.agent.v1.WritableR\bwritable\"}\n" +
 	"\bWritable\x12-\n" +
-	"\x05mount\x18\x01 \x01(\v2\x17.dougong.agent.v1.MountR\x05mount\"H\n" +
+	"\x05mount\x18\x01 \x01(\v2\x17.dougong.agent.v1.MountR\x05mount\x12\x14\n" +
+	"\x05upper\x18\x02 \x01(\tR\x05upper\x12\x12\n" +
+	"\x04work\x18\x03 \x01(\tR\x04work\x12\x18\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\"H\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +

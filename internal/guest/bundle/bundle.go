@@ -6,6 +6,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -177,14 +178,15 @@ func (b *bundle) assemble(ctx context.Context, m mounter, r *agent.Rootfs) error
 	if err := b.mount(ctx, m, r.Writable.Mount, b.path("w")); err != nil {
 		return err
 	}
-	if err := b.upper(lowers[0]); err != nil {
+	upper, work := b.path("w", cmp.Or(r.Writable.Upper, "upper")), b.path("w", cmp.Or(r.Writable.Work, "work"))
+	if err := makeUpper(upper, work, lowers[0]); err != nil {
 		return err
 	}
 	overlay := &agent.Mount{
 		Type: "overlay", Source: "overlay",
-		Options: []string{
-			"lowerdir=" + strings.Join(lowers, ":"), "upperdir=" + b.path("w", "upper"), "workdir=" + b.path("w", "work"),
-		},
+		Options: append([]string{
+			"lowerdir=" + strings.Join(lowers, ":"), "upperdir=" + upper, "workdir=" + work,
+		}, r.Writable.Options...),
 	}
 	return b.mount(ctx, m, overlay, b.path("rootfs"))
 }
@@ -202,17 +204,16 @@ func (b *bundle) mount(ctx context.Context, m mounter, one *agent.Mount, target 
 	return nil
 }
 
-// upper makes the overlay's directories. The upper one is the root directory
-// that a container sees, so it is made to look like the image's.
-func (b *bundle) upper(lower string) error {
+// makeUpper makes the overlay's directories. The upper one is the root
+// directory that a container sees, so it is made to look like the image's.
+func makeUpper(upper, work, lower string) error {
 	var root syscall.Stat_t
 	if err := syscall.Stat(lower, &root); err != nil {
 		return fmt.Errorf("look at root directory %s: %w", lower, err)
 	}
-	if err := os.MkdirAll(b.path("w", "work"), 0o700); err != nil {
+	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
 	}
-	upper := b.path("w", "upper")
 	if err := os.Mkdir(upper, 0o755); err != nil {
 		if errors.Is(err, os.ErrExist) {
 			return nil
