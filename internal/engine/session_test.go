@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
@@ -23,6 +24,18 @@ import (
 func session(t *testing.T, fake *fakeTask) *Session {
 	t.Helper()
 	return &Session{Client: &Client{Task: fake}, ID: "c1", ExecID: "e1", FIFOs: t.TempDir()}
+}
+
+// gated takes no output before its gate is open.
+type gated struct {
+	gate <-chan struct{}
+	// A field: io.Copy would find the ReadFrom of an embedded buffer.
+	taken bytes.Buffer
+}
+
+func (g *gated) Write(p []byte) (int, error) {
+	<-g.gate
+	return g.taken.Write(p)
 }
 
 // TestExec sees a process through its life: its output is whole before its
@@ -45,7 +58,11 @@ func TestExec(t *testing.T) {
 				p2.stderr.Close()
 			}()
 		}
-		var stdout bytes.Buffer
+		// The reader of the output lags behind the exit; a session that does
+		// not wait for it is over before the gate opens.
+		gate := make(chan struct{})
+		time.AfterFunc(50*time.Millisecond, func() { close(gate) })
+		stdout := gated{gate: gate}
 		s := session(t, fake)
 		s.Stdout, s.Stderr = &stdout, io.Discard
 		err := s.Exec(t.Context(), &specs.Process{Args: []string{"echo"}}, false)
@@ -53,8 +70,8 @@ func TestExec(t *testing.T) {
 		if status == 0 && err != nil || status != 0 && (!isExit || exit.Code != 42 || exit.Err != nil) {
 			t.Errorf("status %d comes back as %v", status, err)
 		}
-		if stdout.Len() != 7000 {
-			t.Errorf("%d bytes of output arrived, want 7000", stdout.Len())
+		if stdout.taken.Len() != 7000 {
+			t.Errorf("%d bytes of output arrived, want 7000", stdout.taken.Len())
 		}
 		if want := []string{"exec e1", "start e1", "wait e1", "delete e1"}; !slices.Equal(fake.calls, want) {
 			t.Errorf("calls are %v, want %v", fake.calls, want)
