@@ -73,6 +73,7 @@ var probes = []struct {
 	{"cgroup", probeCgroup},
 	{"memory", probeMemory},
 	{"storage", probeStorage},
+	{"state", probeState},
 }
 
 func ok(detail string) Result        { return Result{Status: OK, Detail: detail} }

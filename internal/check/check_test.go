@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/guestimage"
@@ -60,6 +61,7 @@ func goodHost(t *testing.T) *Host {
 		Virtiofsd: found("/usr/lib/qemu/virtiofsd"),
 		Shim:      found("/usr/bin/containerd-shim-dougong-v2"),
 		Crun:      found("/usr/bin/crun"),
+		Writable:  func(string) error { return nil },
 		Space:     func(string) (uint64, error) { return 40 << 30, nil },
 	}
 }
@@ -78,6 +80,7 @@ func badHost(t *testing.T) *Host {
 	h.GuestImage = func() (*guestimage.Image, error) { return nil, errors.New("there is no guest image") }
 	h.Kernel = func() (guestimage.Kernel, error) { return guestimage.Kernel{}, errors.New("no kernel") }
 	h.Virtiofsd, h.Shim, h.Crun = missing, missing, missing
+	h.Writable = func(path string) error { return &os.PathError{Op: "access", Path: path, Err: os.ErrPermission} }
 	h.Space = func(string) (uint64, error) { return 1 << 20, nil }
 	return h
 }
@@ -258,6 +261,24 @@ func TestFreeSpaceOfAMissingDirectory(t *testing.T) {
 	}
 	if _, err := freeSpace(filepath.Join(file, "below")); err == nil {
 		t.Error("free space below a file is no error")
+	}
+}
+
+func TestWritable(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]error{
+		dir:                                      nil,
+		filepath.Join(dir, "not", "made", "yet"): nil,
+		file:                                     unix.ENOTDIR,
+		filepath.Join(file, "below"):             unix.ENOTDIR,
+	} {
+		if err := writable(path); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
 	}
 }
 

@@ -35,6 +35,9 @@ type Host struct {
 	Shim func() (string, error)
 	// Crun finds the crun from which a guest image would be built.
 	Crun func() (string, error)
+	// Writable says why nothing can be made where a path is or would be; nil
+	// when it can.
+	Writable func(path string) error
 	// Space returns the bytes that are free where a path is or would be.
 	Space func(path string) (uint64, error)
 }
@@ -63,6 +66,7 @@ func NewHost(cfg config.Config, shim, crun func() (string, error)) *Host {
 		Virtiofsd: func() (string, error) { return virtiofsd.Find(cfg.Share.Virtiofsd) },
 		Shim:      shim,
 		Crun:      crun,
+		Writable:  writable,
 		Space:     freeSpace,
 	}
 }
@@ -79,6 +83,24 @@ func freeSpace(path string) (uint64, error) {
 		parent := filepath.Dir(path)
 		if parent == path || err != unix.ENOENT {
 			return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+		}
+		path = parent
+	}
+}
+
+// writable asks for the nearest directory that exists.
+func writable(path string) error {
+	for {
+		err := unix.Access(path, unix.W_OK|unix.X_OK)
+		if err == nil {
+			if info, err := os.Stat(path); err != nil || !info.IsDir() {
+				return &os.PathError{Op: "access", Path: path, Err: unix.ENOTDIR}
+			}
+			return nil
+		}
+		parent := filepath.Dir(path)
+		if parent == path || err != unix.ENOENT {
+			return &os.PathError{Op: "access", Path: path, Err: err}
 		}
 		path = parent
 	}

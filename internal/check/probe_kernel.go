@@ -110,6 +110,14 @@ func probeStorage(_ context.Context, h *Host) Result {
 	return ok(detail)
 }
 
+func probeState(_ context.Context, h *Host) Result {
+	dir := h.Config.Runtime.State
+	if err := h.Writable(dir); err != nil {
+		return fail("running sandboxes cannot be noted: "+err.Error(), "run dougong as root, or set runtime.state to a directory that can be written")
+	}
+	return ok(dir)
+}
+
 // mib writes a size for people.
 func mib(bytes uint64) string {
 	if bytes >= 10<<30 {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -26,6 +27,33 @@ func FuzzParse(f *testing.F) {
 		}
 		if err := c.validate(); err != nil {
 			t.Errorf("an invalid configuration was accepted: %v", err)
+		}
+	})
+}
+
+// FuzzParseAnnotations wants no panic, an errdefs class for every refusal, no
+// number below 1, and nobody else's annotations looked at.
+func FuzzParseAnnotations(f *testing.F) {
+	for _, a := range Annotations() {
+		f.Add(a.Name, "1")
+		f.Add(a.Name, "none")
+		f.Add(a.Name, `[{"protocol":"tcp","hostPort":8080,"guestPort":80}]`)
+	}
+	f.Add("io.kubernetes.cri.sandbox-id", "x")
+	f.Add(AnnotationPrefix, "")
+	f.Fuzz(func(t *testing.T, key, value string) {
+		o, err := ParseAnnotations(map[string]string{key: value})
+		if err != nil {
+			if !errdefs.IsInvalidArgument(err) {
+				t.Errorf("error %v has no class", err)
+			}
+			if !strings.HasPrefix(key, AnnotationPrefix) {
+				t.Errorf("%q is not ours and gives %v", key, err)
+			}
+			return
+		}
+		if o.CPUs < 0 || o.MemoryMiB < 0 || key == AnnotationCPUs && o.CPUs < 1 || key == AnnotationMemory && o.MemoryMiB < 1 {
+			t.Errorf("%s=%q gives %+v", key, value, o)
 		}
 	})
 }
