@@ -87,6 +87,7 @@ func (d *Daemon) leave(server *ttrpc.Server, events *publisher) {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	events.flush(ctx)
+	events.close()
 	// Clients that stay connected are cut off.
 	_ = server.Shutdown(ctx)
 	_ = server.Close()

@@ -34,8 +34,9 @@ const (
 // arrived, for containerd may be away for a while.
 type publisher struct {
 	namespace, address string
-	// wake tells of a new event, idle is closed whenever none is left.
-	wake chan struct{}
+	// wake tells of a new event, quit that no more are to be sent; idle is
+	// closed whenever none is left.
+	wake, quit chan struct{}
 
 	mu    sync.Mutex
 	queue []*types.Envelope
@@ -45,7 +46,7 @@ type publisher struct {
 
 // newPublisher returns a publisher that drops everything if address is empty.
 func newPublisher(namespace, address string) *publisher {
-	p := &publisher{namespace: namespace, address: strings.TrimPrefix(address, "unix://"), wake: make(chan struct{}, 1)}
+	p := &publisher{namespace: namespace, address: strings.TrimPrefix(address, "unix://"), wake: make(chan struct{}, 1), quit: make(chan struct{})}
 	if p.address != "" {
 		go p.run()
 	}
@@ -84,9 +85,17 @@ func (p *publisher) publish(topic string, event proto.Message) {
 }
 
 func (p *publisher) run() {
-	for range p.wake {
+	defer p.disconnect()
+	for {
+		select {
+		case <-p.wake:
+		case <-p.quit:
+			return
+		}
 		for e := p.first(); e != nil; e = p.first() {
-			p.deliver(e)
+			if !p.deliver(e) {
+				return
+			}
 			p.drop(e)
 		}
 	}
@@ -114,23 +123,28 @@ func (p *publisher) drop(e *types.Envelope) {
 	}
 }
 
-// deliver returns when e has arrived, or was refused too often.
-func (p *publisher) deliver(e *types.Envelope) {
+// deliver returns true when e has arrived, or was refused too often, and false
+// when it is not to be sent any more.
+func (p *publisher) deliver(e *types.Envelope) bool {
 	refused := 0
 	for {
 		err := p.forward(e)
 		if err == nil {
-			return
+			return true
 		}
 		if !errdefs.IsUnavailable(err) {
 			refused++
 		}
 		if refused >= refusals {
 			slog.Error("containerd refuses an event, dropping it", "topic", e.Topic, "error", err)
-			return
+			return true
 		}
 		slog.Debug("containerd does not take events", "topic", e.Topic, "error", err)
-		<-time.After(retryTime)
+		select {
+		case <-time.After(retryTime):
+		case <-p.quit:
+			return false
+		}
 	}
 }
 
@@ -146,11 +160,20 @@ func (p *publisher) forward(e *types.Envelope) error {
 	defer cancel()
 	_, err := events.NewTTRPCEventsClient(p.conn).Forward(ctx, &events.ForwardRequest{Envelope: e})
 	if err != nil {
-		_ = p.conn.Close()
-		p.conn = nil
+		p.disconnect()
 	}
 	return err
 }
+
+func (p *publisher) disconnect() {
+	if p.conn != nil {
+		_ = p.conn.Close()
+		p.conn = nil
+	}
+}
+
+// close ends the publisher. Events that wait are lost; see flush.
+func (p *publisher) close() { close(p.quit) }
 
 // flush waits until every event has arrived, or ctx ends.
 func (p *publisher) flush(ctx context.Context) {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"dougong.dev/dougong/internal/config"
 )
 
 // Start does the work of start in the bundle, the working directory: it makes
@@ -33,8 +35,12 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 	if group != "" && group != i.ID {
 		return nil, fmt.Errorf("container %s wants to join sandbox %s: more than one container in a sandbox is not supported yet: %w", i.ID, group, errdefs.ErrNotImplemented)
 	}
-	config, err := ConfigPath(request.Options, bundle)
+	path, err := ConfigPath(request.Options, bundle)
 	if err != nil {
+		return nil, err
+	}
+	// The process that serves has no way to say what is wrong with it.
+	if _, err := config.Load(path); err != nil {
 		return nil, err
 	}
 	address := SocketAddress(request.SocketDir, i.Address, i.Namespace, i.ID)
@@ -43,7 +49,7 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 		return nil, err
 	}
 	defer socket.Close()
-	if err := serve(i, bundle, address, config, socket); err != nil {
+	if err := serve(i, bundle, address, path, socket); err != nil {
 		_ = os.Remove(socketPath(address))
 		return nil, err
 	}
@@ -51,7 +57,7 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 }
 
 // serve starts the process that serves.
-func serve(i *Invocation, bundle, address, config string, socket *os.File) error {
+func serve(i *Invocation, bundle, address, configPath string, socket *os.File) error {
 	if err := writeAddress(bundle, address); err != nil {
 		return err
 	}
@@ -60,8 +66,8 @@ func serve(i *Invocation, bundle, address, config string, socket *os.File) error
 		return fmt.Errorf("find this program: %w", err)
 	}
 	args := []string{"-namespace", i.Namespace, "-id", i.ID, "-address", i.Address}
-	if config != "" {
-		args = append(args, "-config", config)
+	if configPath != "" {
+		args = append(args, "-config", configPath)
 	}
 	if i.Debug {
 		args = append(args, "-debug")
