@@ -83,6 +83,9 @@ func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Sp
 	guest := plan.Spec
 	c.sandbox.sysctls = plan.Sysctls
 	c.hooks, c.annotations = plan.Hooks, host.Annotations
+	if len(rootfs) == 0 {
+		rootfs = bundleRootfs(c.Bundle, host)
+	}
 	request := storage.Request{ContainerID: c.ID, Rootfs: rootfs, WritableSize: c.sandbox.opts.WritableSize}
 	for _, b := range binds {
 		request.Binds = append(request.Binds, b.bind)

@@ -28,6 +28,22 @@ func readSpec(bundle string) (*specs.Spec, error) {
 	return spec, nil
 }
 
+// bundleRootfs is the root file system of a bundle that has it in place.
+func bundleRootfs(bundle string, host *specs.Spec) []storage.Mount {
+	if host.Root == nil || host.Root.Path == "" {
+		return nil
+	}
+	path := host.Root.Path
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(bundle, path)
+	}
+	m := storage.Mount{Type: "bind", Source: path, Options: []string{"rbind"}}
+	if host.Root.Readonly {
+		m.Options = append(m.Options, "ro")
+	}
+	return []storage.Mount{m}
+}
+
 // specBind is a bind mount with its place among the guest spec's mounts.
 type specBind struct {
 	index int
