@@ -1,0 +1,98 @@
+package vm
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// benchRow is a part of one row of bench's JSON.
+type benchRow struct {
+	Name    string
+	Median  float64
+	Runs    int
+	Missing string
+}
+
+// TestBench measures everything once, and leaves nothing behind.
+func TestBench(t *testing.T) {
+	in := install(t)
+	file := in.path("bench.json")
+	cmd := in.command("bench", "--runs", "1", "--image", busybox(), "--json", file)
+	cmd.Env = append(os.Environ(), "TMPDIR="+in.mkdir("temp"))
+	r := in.finish(cmd, nil)
+	if r.code != 0 || !strings.Contains(r.stdout, "≤ 1.35 × floor") || !strings.Contains(r.stderr, "starts, round 1 of 1") {
+		t.Fatal(r)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct {
+		Runs    int
+		Machine struct{ QEMU, Accelerator, GuestKernel string }
+		Rows    []benchRow
+	}
+	if err := json.Unmarshal(data, &report); err != nil {
+		t.Fatal(err)
+	}
+	if m := report.Machine; report.Runs != 1 || m.QEMU == "" || m.Accelerator == "" || m.GuestKernel == "" {
+		t.Errorf("report: %s", clip(string(data)))
+	}
+	// Other runtimes need not be here, or work.
+	others := []string{"runc", "crun", "runsc"}
+	for _, row := range report.Rows {
+		if (row.Runs != 1 || !(row.Median > 0)) && !slices.Contains(others, row.Name) {
+			t.Errorf("row %s: %+v", row.Name, row)
+		}
+	}
+	if left := in.leftIn("temp"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// leftIn lists what is in a directory of the installation.
+func (in *installation) leftIn(name string) []string {
+	in.t.Helper()
+	entries, err := os.ReadDir(in.path(name))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// TestBenchInterrupted presses Ctrl-C while machines run.
+func TestBenchInterrupted(t *testing.T) {
+	in := install(t)
+	cmd := in.command("bench", "--image", busybox())
+	cmd.Env = append(os.Environ(), "TMPDIR="+in.mkdir("temp"))
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	said := bufio.NewScanner(stderr)
+	for said.Scan() {
+		if strings.Contains(said.Text(), "memory of idle sandboxes") {
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("ended with %v", err)
+	}
+	if left := in.leftIn("temp"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
