@@ -33,6 +33,12 @@ const (
 	tempDir    = runDir + "/tmp"
 	crunBinary = "/usr/bin/crun"
 
+	// protectedRuntime tells crun that its binary may lie where nobody can
+	// write to it, as pid 1 has seen to; crun checks that. It then does not
+	// copy itself to memory and run once more, to be safe from containers
+	// that overwrite it by way of /proc.
+	protectedRuntime = "_LIBCONTAINER_CLONED_BINARY"
+
 	// memoryLimit is where the collector starts to work harder. The guest's
 	// memory is its containers'.
 	memoryLimit = 16 << 20
@@ -60,6 +66,9 @@ func Run(version string) error {
 	}
 	// The runtime's sockets and process files must not depend on a /tmp.
 	if err := os.Setenv("TMPDIR", tempDir); err != nil {
+		return fmt.Errorf("prepare agent: %w", err)
+	}
+	if err := os.Setenv(protectedRuntime, "1"); err != nil {
 		return fmt.Errorf("prepare agent: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -34,6 +34,9 @@ func boot() error {
 	if err := mountAll(); err != nil {
 		return err
 	}
+	if err := protectRuntime(containerRuntime); err != nil {
+		return err
+	}
 	if err := loadModules(modulesFile, "/sys/bus/pci/devices"); err != nil {
 		return err
 	}

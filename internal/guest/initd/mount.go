@@ -62,6 +62,21 @@ func mountAll() error {
 	return nil
 }
 
+// containerRuntime must not be written to by way of /proc/PID/exe, which a
+// container can reach.
+const containerRuntime = "/usr/bin/crun"
+
+// protectRuntime mounts the container runtime read-only over itself.
+func protectRuntime(path string) error {
+	if err := unix.Mount(path, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", path, err)
+	}
+	if err := unix.Mount("", path, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		return fmt.Errorf("make %s read-only: %w", path, err)
+	}
+	return nil
+}
+
 // enableControllers lets child cgroups have every controller there is.
 func enableControllers(root string) error {
 	list, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
