@@ -20,7 +20,6 @@ import (
 // daemon is as much of containerd as takes events.
 type daemon struct {
 	mu       sync.Mutex
-	got      []string
 	refuse   map[string]bool
 	tries    int
 	received chan string
