@@ -71,6 +71,10 @@ $(BUILD)/version: FORCE
 guest: setup-run build ## Build the guest image: kernel and initramfs of the VMs
 	@scripts/guest.sh $(BUILD)
 
+.PHONY: kernel
+kernel: setup-kernel ## Build the trimmed guest kernel, which 'make guest' then takes (minutes)
+	@scripts/build-kernel.sh $(BUILD)/kernel-trimmed
+
 # A small image to try things with, made of Debian's busybox-static.
 $(BUILD)/busybox/index.json: $(wildcard hack/busybox-image/*.go) /bin/busybox
 	@rm -rf $(BUILD)/busybox
@@ -164,6 +168,6 @@ $(TOOLS)/protoc-gen-go-ttrpc: versions.mk
 	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
 
 # Packages of the distribution; nothing happens when they are installed.
-.PHONY: setup-run setup-test setup-lint setup-bench
-setup-run setup-test setup-lint setup-bench: setup-%:
+.PHONY: setup-run setup-test setup-lint setup-bench setup-kernel
+setup-run setup-test setup-lint setup-bench setup-kernel: setup-%:
 	@scripts/setup.sh $*

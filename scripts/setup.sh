@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a purpose needs, if any is missing.
 # Without a missing one it neither changes anything nor uses the network.
 #
-#   scripts/setup.sh run|test|lint|bench
+#   scripts/setup.sh run|test|lint|bench|kernel
 set -eu
 
 # virtiofsd is part of qemu-system-common in Debian 12 and a package of its own
@@ -15,8 +15,9 @@ run) packages=$run ;;
 test) packages=$test ;;
 lint) packages="shellcheck" ;;
 bench) packages="$run runc" ;;
+kernel) packages="gcc libc6-dev make flex bison bc perl xz-utils libelf-dev binutils" ;;
 *)
-    echo "usage: scripts/setup.sh run|test|lint|bench" >&2
+    echo "usage: scripts/setup.sh run|test|lint|bench|kernel" >&2
     exit 2
     ;;
 esac
