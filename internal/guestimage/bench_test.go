@@ -2,6 +2,7 @@ package guestimage
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -23,34 +24,69 @@ type variant struct {
 	cmdline string
 }
 
+// results are what the boots of one variant took.
+type results struct {
+	ready, cpu []time.Duration
+	// memory is the host's, in bytes; used is the guest's, in kilobytes.
+	memory, used []int
+}
+
 // compare boots every variant once a round, so that what else the machine
 // does hits all alike. It prints median and minimum of the time from QEMU's start
 // to the agent's first line, and of the processor time that the whole life of
-// the VM took, which a busy machine disturbs less.
+// the VM took, which a busy machine disturbs less; then the medians of the most
+// memory that QEMU had, and of what the guest had used of its own by then.
 func compare(b *testing.B, variants []variant) {
-	ready, cpu := map[string][]time.Duration{}, map[string][]time.Duration{}
+	took := map[string]*results{}
+	for _, v := range variants {
+		took[v.name] = &results{}
+	}
 	for range b.N {
 		for _, v := range variants {
 			log := boot(b, v.image, v.cmdline)
 			if log.exit != nil || log.at["done"] == 0 {
 				b.Fatalf("%s: %v\n%s", v.name, log.exit, log.console.String())
 			}
-			ready[v.name] = append(ready[v.name], log.at["ready"])
-			cpu[v.name] = append(cpu[v.name], log.cpu)
+			r := took[v.name]
+			r.ready, r.cpu = append(r.ready, log.at["ready"]), append(r.cpu, log.cpu)
+			r.memory = append(r.memory, log.memory)
+			r.used = append(r.used, guestMemory<<10-log.numbers(b, "unused")[0])
 		}
 	}
 	var table strings.Builder
 	for _, v := range variants {
-		fmt.Fprintf(&table, "| %-34s | %5.2f s | %5.2f s | %5.2f s | %5.2f s |\n", v.name,
-			median(ready[v.name]).Seconds(), slices.Min(ready[v.name]).Seconds(), median(cpu[v.name]).Seconds(), slices.Min(cpu[v.name]).Seconds())
+		r := took[v.name]
+		fmt.Fprintf(&table, "| %-34s | %5.2f s | %5.2f s | %5.2f s | %5.2f s | %4d MB | %5.1f MB |\n", v.name,
+			median(r.ready).Seconds(), slices.Min(r.ready).Seconds(), median(r.cpu).Seconds(), slices.Min(r.cpu).Seconds(),
+			median(r.memory)/1e6, float64(median(r.used))*1024/1e6)
 	}
 	// Log cuts long output of benchmarks off.
-	fmt.Printf("\n%s: %d rounds: median and minimum to ready, of processor time\n%s", b.Name(), b.N, table.String())
+	fmt.Printf("\n%s: %d rounds: median and minimum to ready, of processor time; memory of QEMU, of the guest\n%s", b.Name(), b.N, table.String())
 }
 
-func median(all []time.Duration) time.Duration {
+func median[T cmp.Ordered](all []T) T {
 	slices.Sort(all)
 	return all[len(all)/2]
+}
+
+// BenchmarkKernel compares the trimmed kernel with the stock one.
+// DOUGONG_KERNELS names further ones, NAME=ROOT separated by spaces, where ROOT
+// is laid out for FindKernel.
+func BenchmarkKernel(b *testing.B) {
+	full := Cmdline(CmdlineOptions{Emulated: true})
+	variants := []variant{
+		{"stock", testImage(b, distributionCrun), full},
+		{"trimmed", imageOf(b, trimmedKernel(b), distributionCrun), full},
+	}
+	for further := range strings.FieldsSeq(os.Getenv("DOUGONG_KERNELS")) {
+		name, root, _ := strings.Cut(further, "=")
+		kernel, err := FindKernel(root)
+		if err != nil {
+			b.Fatal(err)
+		}
+		variants = append(variants, variant{name, imageOf(b, kernel, distributionCrun), full})
+	}
+	compare(b, variants)
 }
 
 // BenchmarkCmdline tells what every parameter of the command line is worth,

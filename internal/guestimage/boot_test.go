@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,9 @@ import (
 
 // bootTimeout is far more than a boot takes, also on a busy machine.
 const bootTimeout = 2 * time.Minute
+
+// guestMemory is what test machines get, in MiB.
+const guestMemory = 256
 
 // repository is the path of the repository's root from this package.
 const repository = "../.."
@@ -76,7 +80,12 @@ const distributionCrun = "/usr/bin/crun"
 // testImage is a guest image with the stand-in.
 func testImage(tb testing.TB, crun string) *Image {
 	tb.Helper()
-	img, err := Build(tb.TempDir(), Options{Kernel: testKernel(tb), Agent: standIn(tb), Crun: crun})
+	return imageOf(tb, testKernel(tb), crun)
+}
+
+func imageOf(tb testing.TB, kernel Kernel, crun string) *Image {
+	tb.Helper()
+	img, err := Build(tb.TempDir(), Options{Kernel: kernel, Agent: standIn(tb), Crun: crun})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,9 +100,11 @@ type bootLog struct {
 	at map[string]time.Duration
 	// console is everything.
 	console strings.Builder
-	// exit is how QEMU ended, cpu the processor time it took.
-	exit error
-	cpu  time.Duration
+	// exit is how QEMU ended, cpu the processor time it took, and memory the
+	// most it had of the host's, in bytes.
+	exit   error
+	cpu    time.Duration
+	memory int
 }
 
 // boot boots an image on the machine that sandboxes get, until it ends.
@@ -125,6 +136,9 @@ func boot(tb testing.TB, img *Image, cmdline string) *bootLog {
 	}
 	log.exit = cmd.Wait()
 	log.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		log.memory = int(usage.Maxrss) << 10
+	}
 	return log
 }
 
@@ -153,7 +167,7 @@ func machine(tb testing.TB, img *Image, cmdline string) (*exec.Cmd, *os.File) {
 		}
 	})
 	spec := vmm.MachineSpec{
-		Name: "test", Accelerator: vmm.TCG, CPUs: 1, MemoryMiB: 256,
+		Name: "test", Accelerator: vmm.TCG, CPUs: 1, MemoryMiB: guestMemory,
 		Kernel: img.Kernel, Initrd: img.Initrd, Cmdline: cmdline,
 	}
 	args, err := qemu.Args(spec, qemu.FDs{QMP: firstFD, Agent: firstFD + 1, Console: firstFD + 2, Kernel: firstFD + 3, Initrd: firstFD + 4})
@@ -165,8 +179,8 @@ func machine(tb testing.TB, img *Image, cmdline string) (*exec.Cmd, *os.File) {
 	return cmd, near[2]
 }
 
-// milliseconds are the values of a key, sorted.
-func (l *bootLog) milliseconds(tb testing.TB, key string) []int {
+// numbers are the values of a key, sorted.
+func (l *bootLog) numbers(tb testing.TB, key string) []int {
 	tb.Helper()
 	var all []int
 	for _, value := range l.reports[key] {
@@ -181,16 +195,38 @@ func (l *bootLog) milliseconds(tb testing.TB, key string) []int {
 }
 
 func TestBootSetsUpGuest(t *testing.T) {
-	img := testImage(t, distributionCrun)
-	log := boot(t, img, Cmdline(CmdlineOptions{Emulated: true, Extra: "standin=look"}))
-	if log.exit != nil || len(log.reports["done"]) == 0 {
-		t.Fatalf("the guest did not power off after its agent: %v\n%s", log.exit, log.console.String())
-	}
-	for key, want := range map[string]string{
-		"release":     img.Release,
-		"ports":       "[/dev/vport0p1]",
-		"controllers": "cpuset cpu io memory hugetlb pids rdma misc",
+	for name, c := range map[string]struct {
+		kernel      func(testing.TB) Kernel
+		controllers string
+		modules     map[string]bool
+	}{
+		"stock": {
+			testKernel, "cpuset cpu io memory hugetlb pids rdma misc",
+			map[string]bool{"virtio_console": true, "overlay": true, "virtio_balloon": true, "virtio_net": false, "xfs": false},
+		},
+		"trimmed": {trimmedKernel, "cpuset cpu io memory hugetlb pids misc", nil},
 	} {
+		t.Run(name, func(t *testing.T) {
+			img := imageOf(t, c.kernel(t), distributionCrun)
+			log := boot(t, img, Cmdline(CmdlineOptions{Emulated: true, Extra: "standin=look"}))
+			if log.exit != nil || len(log.reports["done"]) == 0 {
+				t.Fatalf("the guest did not power off after its agent: %v\n%s", log.exit, log.console.String())
+			}
+			expectGuest(t, log, map[string]string{"release": img.Release, "ports": "[/dev/vport0p1]", "controllers": c.controllers})
+			loaded := strings.Join(log.reports["modules"], "\n")
+			for name, want := range c.modules {
+				if strings.Contains(loaded, name+" ") != want {
+					t.Errorf("module %s loaded: %t, want %t", name, !want, want)
+				}
+			}
+		})
+	}
+}
+
+// expectGuest checks what is mounted, and other reports.
+func expectGuest(t *testing.T, log *bootLog, reports map[string]string) {
+	t.Helper()
+	for key, want := range reports {
 		if got := strings.Join(log.reports[key], "; "); got != want {
 			t.Errorf("%s: got %q, want %q", key, got, want)
 		}
@@ -201,12 +237,6 @@ func TestBootSetsUpGuest(t *testing.T) {
 			t.Errorf("no mount%sin\n%s", want, mounts)
 		}
 	}
-	loaded := strings.Join(log.reports["modules"], "\n")
-	for name, want := range map[string]bool{"virtio_console": true, "overlay": true, "virtio_balloon": true, "virtio_net": false, "xfs": false} {
-		if strings.Contains(loaded, name+" ") != want {
-			t.Errorf("module %s loaded: %t, want %t", name, !want, want)
-		}
-	}
 }
 
 func TestBootContainersPivotRoot(t *testing.T) {
@@ -214,15 +244,22 @@ func TestBootContainersPivotRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, crun := range map[string]string{"static": static, "dynamic": distributionCrun} {
+	for name, c := range map[string]struct {
+		kernel func(testing.TB) Kernel
+		crun   string
+	}{
+		"static":  {testKernel, static},
+		"dynamic": {testKernel, distributionCrun},
+		"trimmed": {trimmedKernel, static},
+	} {
 		t.Run(name, func(t *testing.T) {
-			log := boot(t, testImage(t, crun), Cmdline(CmdlineOptions{Emulated: true, Extra: "standin=crun"}))
+			log := boot(t, imageOf(t, c.kernel(t), c.crun), Cmdline(CmdlineOptions{Emulated: true, Extra: "standin=crun"}))
 			// Ten: five by run, five by create and start.
 			if len(log.reports["contained"]) != 10 || len(log.reports["error"]) != 0 {
 				t.Fatalf("containers do not run in the guest\n%s", log.console.String())
 			}
 			for _, step := range []string{"version", "run", "create", "start", "delete"} {
-				t.Logf("crun %s: %v ms", step, log.milliseconds(t, "crun-"+step))
+				t.Logf("crun %s: %v ms", step, log.numbers(t, "crun-"+step))
 			}
 		})
 	}

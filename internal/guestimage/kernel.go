@@ -29,33 +29,77 @@ type Kernel struct {
 }
 
 // FindKernel looks for the newest kernel below root, which is laid out like a
-// host: boot/vmlinuz-RELEASE and lib/modules/RELEASE. Cloud kernels go first:
-// they are small and have what a VM needs.
+// host: boot/vmlinuz-RELEASE or boot/vmlinux-RELEASE, and lib/modules/RELEASE.
+// Kernels that are made for virtual machines go first: they are small and have
+// what a VM needs.
 func FindKernel(root string) (Kernel, error) {
-	images, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
+	images, err := kernelImages(root)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("look for a kernel below %s: %w", root, err)
 	}
-	slices.SortFunc(images, compareKernels)
 	for _, image := range slices.Backward(images) {
-		release := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+		release := kernelRelease(image)
 		modules := filepath.Join(root, "lib", "modules", release)
 		if _, err := os.Stat(modules); err == nil {
 			return Kernel{Release: release, Image: image, Modules: modules}, nil
 		}
+		if isMonolithic(filepath.Join(root, "boot", "config-"+release)) {
+			return Kernel{Release: release, Image: image}, nil
+		}
 	}
-	return Kernel{}, fmt.Errorf("no kernel with its modules below %s: fetch one with scripts/fetch-kernel.sh, or install linux-image-cloud-amd64", root)
+	return Kernel{}, fmt.Errorf("no kernel with its modules below %s: fetch one with scripts/fetch-kernel.sh, build one with scripts/build-kernel.sh, or install linux-image-cloud-amd64", root)
 }
 
-func compareKernels(a, b string) int {
-	cloudA, cloudB := strings.Contains(a, "-cloud-"), strings.Contains(b, "-cloud-")
-	if cloudA != cloudB {
-		if cloudA {
-			return 1
+// kernelImages lists the kernels below root, the ones to prefer at the end.
+func kernelImages(root string) ([]string, error) {
+	var images []string
+	for _, prefix := range kernelPrefixes {
+		found, err := filepath.Glob(filepath.Join(root, "boot", prefix+"*"))
+		if err != nil {
+			return nil, err
 		}
-		return -1
+		images = append(images, found...)
+	}
+	slices.SortStableFunc(images, func(a, b string) int { return compareKernels(kernelRelease(a), kernelRelease(b)) })
+	return images, nil
+}
+
+// kernelPrefixes are those of the file names of kernels. Of two of the same
+// release the latter is taken, which need not be unpacked.
+var kernelPrefixes = []string{"vmlinuz-", "vmlinux-"}
+
+func kernelRelease(image string) string {
+	release := filepath.Base(image)
+	for _, prefix := range kernelPrefixes {
+		release = strings.TrimPrefix(release, prefix)
+	}
+	return release
+}
+
+// isMonolithic tells from a kernel's configuration that it can have no
+// modules. Without any configuration it may.
+func isMonolithic(path string) bool {
+	configuration, err := os.ReadFile(path)
+	return err == nil && slices.Contains(strings.Split(string(configuration), "\n"), "# CONFIG_MODULES is not set")
+}
+
+// compareKernels puts Debian's cloud kernels over others, and over these the
+// kernels that scripts/build-kernel.sh builds.
+func compareKernels(a, b string) int {
+	if c := kernelRank(a) - kernelRank(b); c != 0 {
+		return c
 	}
 	return compareVersions(a, b)
+}
+
+func kernelRank(release string) int {
+	switch {
+	case strings.HasSuffix(release, "-dougong"):
+		return 2
+	case strings.Contains(release, "-cloud-"):
+		return 1
+	}
+	return 0
 }
 
 // compareVersions compares runs of digits by value and the rest by bytes.

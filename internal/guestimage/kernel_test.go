@@ -211,20 +211,47 @@ func FuzzHasNote(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, notes []byte) { hasNote(notes, "Xen", notePVHEntry) })
 }
 
-func TestFindKernelPrefersNewestCloudKernel(t *testing.T) {
+func TestFindKernelPrefersNewestForVMs(t *testing.T) {
+	const monolithic = "CONFIG_X86=y\n# CONFIG_MODULES is not set\n"
+	cloud := []string{"boot/vmlinuz-6.1.0-9-cloud-amd64", "boot/vmlinuz-6.1.0-10-cloud-amd64", "boot/vmlinuz-6.12.0-1-amd64"}
+	for name, c := range map[string]struct {
+		images  []string
+		configs map[string]string
+		want    string
+		modules bool
+	}{
+		"cloud":               {images: cloud, want: "vmlinuz-6.1.0-10-cloud-amd64", modules: true},
+		"without its modules": {images: cloud, configs: map[string]string{"6.1.0-11-cloud-amd64": "CONFIG_MODULES=y\n"}, want: "vmlinuz-6.1.0-10-cloud-amd64", modules: true},
+		"trimmed":             {images: cloud, configs: map[string]string{"6.1.0-dougong": monolithic}, want: "vmlinux-6.1.0-dougong"},
+		"two trimmed":         {configs: map[string]string{"6.1.9-dougong": monolithic, "6.1.10-dougong": monolithic}, want: "vmlinux-6.1.10-dougong"},
+		"packed and unpacked": {images: []string{"boot/vmlinux-6.1.0", "boot/vmlinuz-6.1.0"}, want: "vmlinux-6.1.0", modules: true},
+		"only elsewhere":      {images: []string{"boot/vmlinuz-6.12.0-1-amd64"}, want: "vmlinuz-6.12.0-1-amd64", modules: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for _, image := range c.images {
+				write(t, filepath.Join(root, image), "")
+				write(t, filepath.Join(root, "lib", "modules", kernelRelease(image), "modules.builtin"), "")
+			}
+			for release, configuration := range c.configs {
+				write(t, filepath.Join(root, "boot", "vmlinux-"+release), "")
+				write(t, filepath.Join(root, "boot", "config-"+release), configuration)
+			}
+			kernel, err := FindKernel(root)
+			if err != nil || filepath.Base(kernel.Image) != c.want || (kernel.Modules != "") != c.modules || !strings.HasSuffix(c.want, "-"+kernel.Release) {
+				t.Errorf("got %+v, %v, want %s, with modules: %t", kernel, err, c.want, c.modules)
+			}
+		})
+	}
+}
+
+func TestFindKernelTellsWhereToGetOne(t *testing.T) {
 	root := t.TempDir()
-	want := "6.1.0-10-cloud-amd64"
-	for _, release := range []string{"6.1.0-9-cloud-amd64", want, "6.12.0-1-amd64"} {
-		write(t, filepath.Join(root, "boot", "vmlinuz-"+release), "")
-		write(t, filepath.Join(root, "lib", "modules", release, "modules.builtin"), "")
-	}
-	write(t, filepath.Join(root, "boot", "vmlinuz-6.1.0-11-cloud-amd64"), "no modules")
-	kernel, err := FindKernel(root)
-	if err != nil || kernel.Release != want {
-		t.Errorf("got %+v, %v, want %s", kernel, err, want)
-	}
-	if _, err := FindKernel(t.TempDir()); err == nil || !strings.Contains(err.Error(), "fetch-kernel.sh") {
-		t.Errorf("without a kernel: %v", err)
+	write(t, filepath.Join(root, "boot", "vmlinuz-6.1.0-11-cloud-amd64"), "neither modules nor configuration")
+	for _, dir := range []string{root, t.TempDir()} {
+		if _, err := FindKernel(dir); err == nil || !strings.Contains(err.Error(), "fetch-kernel.sh") {
+			t.Errorf("without a usable kernel: %v", err)
+		}
 	}
 }
 

@@ -38,6 +38,7 @@ func agent() {
 	var up unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 	report("ready", time.Duration(up.Nano()).Milliseconds())
+	report("unused", unused())
 	line, _ := os.ReadFile("/proc/cmdline")
 	words := strings.Fields(string(line))
 	switch {
@@ -49,6 +50,13 @@ func agent() {
 		contain()
 	}
 	report("done", "-")
+}
+
+// unused is the memory that nothing has been put into yet, in kilobytes.
+func unused() uint64 {
+	var info unix.Sysinfo_t
+	_ = unix.Sysinfo(&info)
+	return info.Freeram * uint64(info.Unit) >> 10
 }
 
 // look reports what initd has set up.
