@@ -60,7 +60,8 @@ type Storage struct {
 
 // Template configures saved machines, of which others are clones.
 type Template struct {
-	Enabled bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
+	Enabled     bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
+	ShareMemory bool `toml:"share_memory" doc:"Let clones share the pages of the saved memory that they do not write to. Off, each gets a copy of all: slower, larger, and with no page in common. A clone with shared directories gets one anyway."`
 }
 
 // Share configures directories shared with guests.
@@ -91,7 +92,7 @@ func Default() Config {
 			HealthTimeout: Duration(30 * time.Second),
 		},
 		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxFilesGiB: 64, MaxImageEntries: 2_000_000, MaxMetadataMiB: 512, MaxUnpackRatio: 200},
-		Template: Template{Enabled: true},
+		Template: Template{Enabled: true, ShareMemory: true},
 		Share:    Share{Cache: "auto"},
 		Network:  Network{Mode: "user"},
 		Runtime:  Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},

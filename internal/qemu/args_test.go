@@ -55,6 +55,16 @@ func TestArgsGolden(t *testing.T) {
 			s.Shares = []vmm.Share{{Tag: "dougong,x"}}
 			f.Shares = []int{8}
 		}},
+		{"template", func(s *vmm.MachineSpec, f *FDs) {
+			s.KeepsMemory, s.Memory, f.Memory = true, &vmm.Memory{}, 8
+		}},
+		{"clone", func(s *vmm.MachineSpec, f *FDs) {
+			s.KeepsMemory, s.Saved, f.Memory = true, true, 8
+			s.Memory = &vmm.Memory{Name: "memory,x", Private: true}
+		}},
+		{"clone-of-a-copy", func(s *vmm.MachineSpec, f *FDs) {
+			s.KeepsMemory, s.Saved, s.Memory, f.Memory = true, true, &vmm.Memory{}, 8
+		}},
 		{"comma-in-name", func(s *vmm.MachineSpec, _ *FDs) { s.Name = "a,process=b" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -114,12 +124,16 @@ func TestArgsRefuses(t *testing.T) {
 		return nic(func(n *vmm.NIC) { n.User.Forwards = []vmm.Forward{f} })
 	}
 	for name, edit := range map[string]func(*vmm.MachineSpec){
-		"accelerator auto":  func(s *vmm.MachineSpec) { s.Accelerator = vmm.Auto },
-		"no CPU":            func(s *vmm.MachineSpec) { s.CPUs = 0 },
-		"many CPUs":         func(s *vmm.MachineSpec) { s.CPUs = 1000 },
-		"fewer at most":     func(s *vmm.MachineSpec) { s.CPUs, s.MaxCPUs = 4, 2 },
-		"little memory":     func(s *vmm.MachineSpec) { s.MemoryMiB = 16 },
-		"NUL in cmdline":    func(s *vmm.MachineSpec) { s.Cmdline = "a\x00b" },
+		"accelerator auto":                  func(s *vmm.MachineSpec) { s.Accelerator = vmm.Auto },
+		"no CPU":                            func(s *vmm.MachineSpec) { s.CPUs = 0 },
+		"many CPUs":                         func(s *vmm.MachineSpec) { s.CPUs = 1000 },
+		"fewer at most":                     func(s *vmm.MachineSpec) { s.CPUs, s.MaxCPUs = 4, 2 },
+		"little memory":                     func(s *vmm.MachineSpec) { s.MemoryMiB = 16 },
+		"NUL in cmdline":                    func(s *vmm.MachineSpec) { s.Cmdline = "a\x00b" },
+		"private memory that is given back": func(s *vmm.MachineSpec) { s.Memory = &vmm.Memory{Private: true} },
+		"private memory that is served": func(s *vmm.MachineSpec) {
+			s.KeepsMemory, s.Memory, s.Shares = true, &vmm.Memory{Private: true}, []vmm.Share{{Tag: "a"}}
+		},
 		"no kernel":         func(s *vmm.MachineSpec) { s.Kernel = "" },
 		"relative initrd":   func(s *vmm.MachineSpec) { s.Initrd = "initrd" },
 		"no serial":         func(s *vmm.MachineSpec) { s.Disks = []vmm.Disk{{}} },

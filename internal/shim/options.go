@@ -56,6 +56,8 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
 		DrainTimeout: drainTimeout,
 
+		CopyTemplates: !cfg.Template.ShareMemory,
+
 		HealthTimeout: guestTime(cfg.VM.HealthTimeout, machine),
 	}
 	if wantsClone(cfg, over) {

@@ -22,6 +22,7 @@ import (
 // configuration needs neither a guest image nor KVM.
 func configuration() config.Config {
 	c := config.Default()
+	c.Template.Enabled = false
 	c.VM.Kernel, c.VM.Initrd, c.VM.Accelerator = "/boot/vmlinux", "/boot/initrd", "tcg"
 	return c
 }
@@ -88,6 +89,32 @@ func TestAnnotationsShapeTheMachine(t *testing.T) {
 	want := []vmm.Forward{{Protocol: "udp", HostIP: "127.0.0.1", HostPort: 5353, GuestPort: 53}}
 	if diff := cmp.Diff(want, o.Machine.NICs[0].User.Forwards); diff != "" {
 		t.Errorf("forwards (-want +got):\n%s", diff)
+	}
+}
+
+// TestClones are the configuration's matter unless an annotation decides.
+func TestClones(t *testing.T) {
+	for _, tt := range []struct {
+		enabled     bool
+		annotations []string
+		want        bool
+	}{
+		{true, nil, true},
+		{false, nil, false},
+		{true, []string{config.AnnotationTemplate, "off"}, false},
+		{false, []string{config.AnnotationTemplate, "on"}, true},
+	} {
+		cfg := configuration()
+		cfg.Storage.Root, cfg.Template.Enabled = t.TempDir(), tt.enabled
+		o, err := Options(cfg, "c1", "/d", bundle(t, annotated(tt.annotations...)))
+		if err != nil || (o.Templates != nil) != tt.want || o.CopyTemplates {
+			t.Errorf("configured %v, annotations %q: templates %v, copied %v, %v", tt.enabled, tt.annotations, o.Templates, o.CopyTemplates, err)
+		}
+	}
+	cfg := configuration()
+	cfg.Storage.Root, cfg.Template.ShareMemory = t.TempDir(), false
+	if o, err := Options(cfg, "c1", "/d", bundle(t, annotated())); err != nil || !o.CopyTemplates {
+		t.Errorf("memory is shared against the configuration: %v", err)
 	}
 }
 
