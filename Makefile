@@ -40,7 +40,7 @@ export DOUGONG_BIN := $(abspath $(BIN))
 .PHONY: help
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz)\n'
 
 .PHONY: run
@@ -121,6 +121,12 @@ test-race: setup-test ## Run the tests of concurrent packages with the race dete
 test-vm: setup-test build guest busybox ## Run the tests that use the built product, in VMs
 	@mkdir -p $(BUILD)/log
 	$(GO) -C $(or $(patsubst %/go.mod,%,$(wildcard test/go.mod)),.) test $(TAGS) -count=1 -p 1 -timeout 25m $(TESTFLAGS) $(if $(wildcard test/go.mod),./...,./test/...) 2>&1 | tee $(BUILD)/log/test-vm.log
+
+.PHONY: test-containerd
+test-containerd: setup-test build guest ## Run the tests of the shim under Debian's and the newest containerd
+	@mkdir -p $(BUILD)/log
+	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
+	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd) $(GO) -C test test $(TAGS) -count=1 -timeout 15m $(TESTFLAGS) ./containerd 2>&1 | tee $(BUILD)/log/test-containerd.log
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

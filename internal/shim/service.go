@@ -42,7 +42,12 @@ type Service struct {
 	mu      sync.Mutex
 	sandbox *sandbox.Sandbox
 	lives   map[string]*life
+	// stdio is what processes were made with, for those who attach later.
+	stdio map[processKey]URIs
 }
+
+// processKey names a process; an init has no exec id.
+type processKey struct{ id, execID string }
 
 var empty = &emptypb.Empty{}
 
@@ -77,6 +82,7 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if s.onCreate != nil {
 		s.onCreate(container)
 	}
+	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	s.created(container, r)
 	return &task.CreateTaskResponse{Pid: uint32(os.Getpid())}, nil
 }
@@ -94,6 +100,27 @@ func (s *Service) ensureSandbox(bundle string) (*sandbox.Sandbox, error) {
 	}
 	s.sandbox = sb
 	return sb, nil
+}
+
+func (s *Service) remember(id, execID string, u URIs) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stdio == nil {
+		s.stdio = make(map[processKey]URIs)
+	}
+	s.stdio[processKey{id, execID}] = u
+}
+
+func (s *Service) recall(id, execID string) URIs {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stdio[processKey{id, execID}]
+}
+
+func (s *Service) forget(id, execID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.stdio, processKey{id, execID})
 }
 
 func (s *Service) current() *sandbox.Sandbox {
@@ -157,6 +184,7 @@ func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.Dele
 	if err != nil {
 		return nil, err
 	}
+	s.forget(r.ID, r.ExecID)
 	status, at, _ := p.Exit()
 	return &task.DeleteResponse{Pid: s.pid(p), ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
 }
@@ -177,6 +205,7 @@ func (s *Service) Exec(ctx context.Context, r *task.ExecProcessRequest) (*emptyp
 	if err := c.Exec(ctx, r.ExecID, r.Terminal, stdio, r.Spec); err != nil {
 		return nil, err
 	}
+	s.remember(r.ID, r.ExecID, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	s.send(topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
 	return empty, nil
 }
@@ -199,9 +228,11 @@ func (s *Service) State(_ context.Context, r *task.StateRequest) (*task.StateRes
 	if err != nil {
 		return nil, err
 	}
+	uris := s.recall(r.ID, r.ExecID)
 	resp := &task.StateResponse{
 		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: s.pid(p),
 		Status: statuses[p.State()], Terminal: p.Terminal,
+		Stdin: uris.Stdin, Stdout: uris.Stdout, Stderr: uris.Stderr,
 	}
 	if p.State() == sandbox.Stopped {
 		status, at, _ := p.Exit()

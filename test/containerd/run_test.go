@@ -1,0 +1,167 @@
+package containerd
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestRun(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		r := d.run(t, "run", nil, "sh", "-c", "uname -r; echo complaint >&2; exit 7")
+		host, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+		if r.code != 7 || r.out == "" || r.out == string(host) || r.err != "complaint\n" {
+			t.Errorf("got %+v on a host with kernel %s", r, host)
+		}
+	})
+}
+
+func TestInput(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		x := d.talk(t, runArgs("in", []string{"--rm"}, "sh", "-c", "cat; echo end")...)
+		x.ask("one\n", "one\n")
+		// ctr hands on the end of its input only once the task runs.
+		_ = x.in.Close()
+		if got, err := x.out.ReadString('\n'); got != "end\n" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if err := x.cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Every byte is out before the exit is reported.
+func TestMuchOutput(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		r := d.run(t, "much", nil, "sh", "-c", "dd if=/dev/zero bs=1M count=20 2>/dev/null; exit 3")
+		if len(r.out) != 20<<20 || r.code != 3 {
+			t.Errorf("got %d bytes, exit %d, %s", len(r.out), r.code, r.err)
+		}
+	})
+}
+
+func TestOptions(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		options := []string{
+			"--mount", "type=bind,src=" + dir + ",dst=/rw,options=rbind:rw", "--mount", "type=bind,src=" + dir + ",dst=/ro,options=rbind:ro",
+			"--read-only", "--env", "GREETING=hello", "--cwd", "/tmp",
+		}
+		user := "0\n0\n"
+		if d.isNew() {
+			// Debian's ctr has no such flag.
+			options, user = append(options, "--user", "1000:1001"), "1000\n1001\n"
+		}
+		r := d.run(t, "options", options, "sh", "-c",
+			"id -u; id -g; pwd; echo $GREETING; echo in >/rw/f; cat /ro/f; echo no >/ro/g 2>/dev/null || echo ro; echo no >/g 2>/dev/null || echo root")
+		want := user + "/tmp\nhello\nin\nro\nroot\n"
+		if diff := cmp.Diff(want, r.out); diff != "" || r.code != 0 {
+			t.Errorf("exit %d, %s\n%s", r.code, r.err, diff)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "f")); string(got) != "in\n" || err != nil {
+			t.Errorf("on the host: %q, %v", got, err)
+		}
+	})
+}
+
+func TestFailures(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		for want, args := range map[string][]string{
+			"no-such-command":    runArgs("fail", []string{"--rm"}, "no-such-command"),
+			"does not exist":     runArgs("fail", []string{"--rm", "--mount", "type=bind,src=/no/such,dst=/x,options=rbind"}, "true"),
+			"unknown annotation": runArgs("fail", []string{"--rm", "--annotation", "dougong.dev/nonsense=1"}, "true"),
+		} {
+			if want == "unknown annotation" && !d.isNew() {
+				// This ctr has no such flag.
+				continue
+			}
+			r := d.ctr(t, args...)
+			if r.code == 0 || !strings.Contains(r.err, want) {
+				t.Errorf("got %+v, want %q", r, want)
+			}
+			d.remove("fail")
+		}
+	})
+}
+
+func TestSnapshotters(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		names := []string{"overlayfs", "native"}
+		if d.isNew() {
+			names = append(names, "erofs")
+		}
+		for _, name := range names {
+			// What is written stays for the next task of the container.
+			d.detach(t, name, []string{"--snapshotter", name}, "sh", "-c", "mkdir /new; echo 1 >/new/f; rm -r /home; sleep 1000")
+			eventually(t, "the container writes", func() bool {
+				return d.ctr(t, "task", "exec", "--exec-id", "look", name, "test", "!", "-e", "/home").code == 0
+			})
+			d.ok(t, "task", "kill", "-s", "KILL", name)
+			eventually(t, name+" stops", func() bool { return d.status(t, name) == "STOPPED" })
+			d.ctr(t, "task", "rm", name)
+			d.ok(t, "task", "start", "-d", name)
+			out := d.ok(t, "task", "exec", "--exec-id", "look", name, "cat", "/new/f")
+			if out != "1\n" {
+				t.Errorf("%s: what was written is %q", name, out)
+			}
+			if r := d.ctr(t, "task", "exec", "--exec-id", "look", name, "mount"); name == "erofs" && !strings.Contains(r.out, "lowerdir=") {
+				t.Errorf("the guest has no overlay of disks: %s", r.out)
+			}
+			d.remove(name)
+		}
+	})
+}
+
+func TestRootfsOfTheCaller(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		root := t.TempDir()
+		for _, dir := range []string{"bin", "proc", "dev", "sys", "tmp", "run", "etc"} {
+			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := copyFile(filepath.Join(root, "bin/busybox"), busyboxPath); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(filepath.Join(root, "bin/busybox"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		args := append(flags("--rm", "--rootfs"), root, "rootfs", "/bin/busybox", "sh", "-c", "echo hello >/tmp/f")
+		if r := d.ctr(t, args...); r.code != 0 {
+			t.Errorf("got %+v", r)
+		}
+		if got, err := os.ReadFile(filepath.Join(root, "tmp/f")); string(got) != "hello\n" {
+			t.Errorf("written %q, %v", got, err)
+		}
+	})
+}
+
+func TestManyInARowAndAtATime(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		for i := range 10 {
+			if r := d.run(t, fmt.Sprint("row", i), nil, "echo", "hi"); r.out != "hi\n" {
+				t.Fatalf("run %d gives %+v", i, r)
+			}
+		}
+		d.checkLeaks(t)
+		var wg sync.WaitGroup
+		results := make([]result, 6)
+		for i := range results {
+			wg.Go(func() { results[i] = d.run(t, fmt.Sprint("par", i), nil, "echo", "hi") })
+		}
+		wg.Wait()
+		if i := slices.IndexFunc(results, func(r result) bool { return r.out != "hi\n" || r.code != 0 }); i >= 0 {
+			t.Errorf("run %d gives %+v", i, results[i])
+		}
+	})
+}
