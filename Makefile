@@ -120,7 +120,7 @@ test-race: setup-test ## Run the tests of concurrent packages with the race dete
 .PHONY: test-vm
 test-vm: setup-test build guest busybox ## Run the tests that use the built product, in VMs
 	@mkdir -p $(BUILD)/log
-	$(GO) -C $(or $(patsubst %/go.mod,%,$(wildcard test/go.mod)),.) test $(TAGS) -count=1 -p 1 -timeout 25m $(TESTFLAGS) $(if $(wildcard test/go.mod),./...,./test/...) 2>&1 | tee $(BUILD)/log/test-vm.log
+	$(GO) -C test test $(TAGS) -count=1 -p 1 -timeout 25m $(TESTFLAGS) ./vm/... 2>&1 | tee $(BUILD)/log/test-vm.log
 
 .PHONY: test-containerd
 test-containerd: setup-test build guest ## Run the tests of the shim under Debian's and the newest containerd
