@@ -23,6 +23,10 @@ import (
 )
 
 func main() {
+	if shim.IsStandIn(os.Args) {
+		fmt.Fprintln(os.Stderr, shim.StandIn(os.Args))
+		os.Exit(1)
+	}
 	// The process mostly waits; memory is worth more to it than a rare pause.
 	debug.SetGCPercent(40)
 	if err := run(); err != nil {

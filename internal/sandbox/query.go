@@ -2,8 +2,12 @@ package sandbox
 
 import (
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"dougong.dev/dougong/internal/storage"
 )
 
 // Containers counts the containers, those that are being made included.
@@ -17,6 +21,20 @@ func (s *Sandbox) Containers() int {
 // so that its place may be taken by another one.
 func (s *Sandbox) Spent() bool {
 	return s.life.get() == Stopped && s.Containers() == 0
+}
+
+// HostRoot is the container's root directory as this process sees it, empty
+// where it is on disks or in memory of the guest.
+func (c *Container) HostRoot() string {
+	r := c.plan.Rootfs
+	if r.GetWritable() != nil || len(r.GetLowers()) != 1 || c.sandbox.tree == nil {
+		return ""
+	}
+	below, ok := strings.CutPrefix(r.GetLowers()[0].GetSource(), storage.GuestShare)
+	if !ok {
+		return ""
+	}
+	return filepath.Join(c.sandbox.tree.Dir(), below)
 }
 
 // Deletable returns errdefs.ErrFailedPrecondition while the process runs.

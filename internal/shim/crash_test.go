@@ -136,6 +136,20 @@ func program(t *testing.T, scheme, script, query string) *url.URL {
 	return u
 }
 
+// awaitFile waits until a program has written just this.
+func awaitFile(t *testing.T, path, want string) {
+	t.Helper()
+	for begin := time.Now(); ; <-time.After(5 * time.Millisecond) {
+		got, err := os.ReadFile(path)
+		if string(got) == want {
+			return
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("%s is %q, %v", path, got, err)
+		}
+	}
+}
+
 func TestLoggingProgram(t *testing.T) {
 	dir := t.TempDir()
 	u := program(t, "binary", `PATH=/bin:/usr/bin; echo "$CONTAINER_NAMESPACE/$CONTAINER_ID $*" >$2/who; exec 5>&-; cat <&3 >$2/out; cat <&4 >$2/err`, "?dir="+dir)
@@ -147,9 +161,7 @@ func TestLoggingProgram(t *testing.T) {
 	_, _ = io.WriteString(stdio.Stderr, "two\n")
 	stdio.Close()
 	for name, want := range map[string]string{"who": "ns/c1 dir " + dir + "\n", "out": "one\n", "err": "two\n"} {
-		if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != want || err != nil {
-			t.Errorf("%s is %q, %v", name, got, err)
-		}
+		awaitFile(t, filepath.Join(dir, name), want)
 	}
 }
 
@@ -162,9 +174,7 @@ func TestLoggingProgramOfATerminal(t *testing.T) {
 	}
 	_, _ = io.WriteString(stdio.Stdout, "one\n")
 	stdio.Close()
-	if got, err := os.ReadFile(filepath.Join(dir, "out")); string(got) != "one\n" || err != nil {
-		t.Errorf("output is %q, %v", got, err)
-	}
+	awaitFile(t, filepath.Join(dir, "out"), "one\n")
 }
 
 func TestLoggingProgramsThatFail(t *testing.T) {

@@ -58,7 +58,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	events := newPublisher(d.Namespace, d.Events)
 	d.service = &Service{
 		build: d.build, publish: events.publish, namespace: d.Namespace,
-		hostPID: uint32(os.Getpid()), shutdown: func() { d.once.Do(func() { close(d.ended) }) },
+		shutdown: func() { d.once.Do(func() { close(d.ended) }) },
 	}
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept), ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()))
 	if err != nil {

@@ -140,7 +140,7 @@ func TestPublisherWithoutDaemon(t *testing.T) {
 }
 
 func TestExecsEndBeforeTheirInit(t *testing.T) {
-	l := newLife("c1")
+	l := newLife("c1", nil)
 	if err := l.beginExec(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package shim
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/containerd/containerd/api/events"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"dougong.dev/dougong/internal/sandbox"
@@ -29,6 +31,8 @@ const (
 // exits of execs before that of the init.
 type life struct {
 	id string
+	// standIn is the container's process on the host.
+	standIn *standIn
 	// starting is held while the init is started and the event sent.
 	starting sync.Mutex
 	// over is closed when the exit of the init was sent.
@@ -39,7 +43,22 @@ type life struct {
 	execs sync.WaitGroup
 }
 
-func newLife(id string) *life { return &life{id: id, over: make(chan struct{})} }
+func newLife(id string, s *standIn) *life {
+	return &life{id: id, standIn: s, over: make(chan struct{})}
+}
+
+// follow kills the container with its stand-in, so that the two are one to
+// those who see only the stand-in.
+func (l *life) follow(c *sandbox.Container) {
+	select {
+	case <-l.standIn.Done():
+		if err := c.Init().Kill(context.Background(), uint32(unix.SIGKILL), false); err != nil {
+			slog.Warn("kill container whose stand-in was killed", "container", l.id, "error", err)
+		}
+	case <-c.Init().Exited():
+		l.standIn.Kill()
+	}
+}
 
 // beginExec registers an exec that is about to start; execs.Done undoes it.
 func (l *life) beginExec() error {
@@ -68,6 +87,7 @@ func (s *Service) watchInit(c *sandbox.Container, l *life) {
 		defer close(oom)
 		s.watchOOM(c)
 	}()
+	l.follow(c)
 	<-c.Init().Exited()
 	l.end()
 	<-oom
@@ -95,6 +115,6 @@ func (s *Service) watchOOM(c *sandbox.Container) {
 func (s *Service) sendExit(c *sandbox.Container, id string, p *sandbox.Process) {
 	status, at, _ := p.Exit()
 	s.send(topicExit, &events.TaskExit{
-		ContainerID: c.ID, ID: id, Pid: s.pid(p), ExitStatus: status, ExitedAt: timestamppb.New(at),
+		ContainerID: c.ID, ID: id, Pid: s.pid(c, p), ExitStatus: status, ExitedAt: timestamppb.New(at),
 	})
 }

@@ -100,7 +100,10 @@ func (l *logger) awaitReady(ready *os.File, mustWrite bool) error {
 	return nil
 }
 
-// end lets the program write what it has, then asks and at last forces it to end.
+// end lets the program write what it has, then asks and at last forces it to
+// end. Nobody waits for that: there are programs that themselves wait for the
+// exit of the container. One that outlives this process sees the end of its
+// input.
 func (l *logger) end() {
 	l.once.Do(func() {
 		for _, sig := range []unix.Signal{0, unix.SIGTERM, unix.SIGKILL} {
@@ -140,7 +143,7 @@ func (o *loggerOutput) Close() error {
 	last := o.other.closed
 	o.other.mu.Unlock()
 	if last {
-		o.logger.end()
+		go o.logger.end()
 	}
 	return err
 }

@@ -19,19 +19,35 @@ func (s *Service) send(topic string, event proto.Message) {
 }
 
 // pid is what callers learn as the id of a process.
-func (s *Service) pid(p *sandbox.Process) uint32 {
-	if s.hostPID == 0 {
-		return p.PID()
+func (s *Service) pid(c *sandbox.Container, p *sandbox.Process) uint32 {
+	if pid := s.standInPID(c.ID); pid != 0 {
+		return pid
 	}
-	return s.hostPID
+	return p.PID()
+}
+
+// standInPID is the process id of a container on the host, 0 without a daemon.
+func (s *Service) standInPID(id string) uint32 {
+	if l := s.life(id); l != nil {
+		return uint32(l.standIn.PID())
+	}
+	return 0
 }
 
 // created announces a container and begins to watch it.
-func (s *Service) created(c *sandbox.Container, r *task.CreateTaskRequest) {
+func (s *Service) created(c *sandbox.Container, r *task.CreateTaskRequest) error {
 	if s.publish == nil {
-		return
+		return nil
 	}
-	l := newLife(c.ID)
+	root, err := standInRoot(c.Bundle, c.HostRoot())
+	if err != nil {
+		return err
+	}
+	standIn, err := startStandIn(c.ID, root)
+	if err != nil {
+		return err
+	}
+	l := newLife(c.ID, standIn)
 	s.mu.Lock()
 	if s.lives == nil {
 		s.lives = make(map[string]*life)
@@ -41,9 +57,10 @@ func (s *Service) created(c *sandbox.Container, r *task.CreateTaskRequest) {
 	s.send(topicCreate, &events.TaskCreate{
 		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs,
 		IO:  &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
-		Pid: s.pid(c.Init()),
+		Pid: s.pid(c, c.Init()),
 	})
 	s.watches.Go(func() { s.watchInit(c, l) })
+	return nil
 }
 
 // life returns the order of events of a container, nil without a daemon.
@@ -61,7 +78,7 @@ func (s *Service) startInit(ctx context.Context, c *sandbox.Container) error {
 	if _, err := c.Init().Start(ctx); err != nil {
 		return err
 	}
-	s.send(topicStart, &events.TaskStart{ContainerID: c.ID, Pid: s.pid(c.Init())})
+	s.send(topicStart, &events.TaskStart{ContainerID: c.ID, Pid: s.pid(c, c.Init())})
 	if s.onStart != nil {
 		s.onStart(c)
 	}
@@ -81,7 +98,7 @@ func (s *Service) startExec(ctx context.Context, c *sandbox.Container, p *sandbo
 		l.execs.Done()
 		return err
 	}
-	s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: c.ID, ExecID: execID, Pid: s.pid(p)})
+	s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: c.ID, ExecID: execID, Pid: s.pid(c, p)})
 	s.watches.Go(func() {
 		defer l.execs.Done()
 		<-p.Exited()
@@ -110,12 +127,12 @@ func (s *Service) deleteInit(ctx context.Context, c *sandbox.Container) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	status, at, _ := c.Init().Exit()
+	s.send(topicDelete, &events.TaskDelete{
+		ContainerID: c.ID, Pid: s.pid(c, c.Init()), ExitStatus: status, ExitedAt: timestamppb.New(at),
+	})
 	s.mu.Lock()
 	delete(s.lives, c.ID)
 	s.mu.Unlock()
-	status, at, _ := c.Init().Exit()
-	s.send(topicDelete, &events.TaskDelete{
-		ContainerID: c.ID, Pid: s.pid(c.Init()), ExitStatus: status, ExitedAt: timestamppb.New(at),
-	})
 	return nil
 }

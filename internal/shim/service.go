@@ -1,7 +1,9 @@
 package shim
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -33,9 +35,6 @@ type Service struct {
 	publish func(topic string, event proto.Message)
 	// namespace is the daemon's name for what is not to be mixed up.
 	namespace string
-	// hostPID, when set, is reported instead of pids of the guest, which are
-	// strangers' on the host.
-	hostPID uint32
 	// watches are the goroutines that send exits.
 	watches sync.WaitGroup
 
@@ -83,8 +82,11 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 		s.onCreate(container)
 	}
 	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
-	s.created(container, r)
-	return &task.CreateTaskResponse{Pid: uint32(os.Getpid())}, nil
+	if err := s.created(container, r); err != nil {
+		sb.Stop(context.WithoutCancel(ctx))
+		return nil, errors.Join(err, container.Init().Delete(ctx))
+	}
+	return &task.CreateTaskResponse{Pid: cmp.Or(s.standInPID(container.ID), uint32(os.Getpid()))}, nil
 }
 
 // ensureSandbox returns the sandbox and makes it when there is none.
@@ -163,7 +165,7 @@ func (s *Service) Start(ctx context.Context, r *task.StartRequest) (*task.StartR
 	if err != nil {
 		return nil, err
 	}
-	return &task.StartResponse{Pid: s.pid(p)}, nil
+	return &task.StartResponse{Pid: s.pid(c, p)}, nil
 }
 
 // Delete removes an ended or never started process.
@@ -176,6 +178,7 @@ func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.Dele
 	if err != nil {
 		return nil, err
 	}
+	pid := s.pid(c, p)
 	if r.ExecID == "" {
 		err = s.deleteInit(ctx, c)
 	} else {
@@ -186,7 +189,7 @@ func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.Dele
 	}
 	s.forget(r.ID, r.ExecID)
 	status, at, _ := p.Exit()
-	return &task.DeleteResponse{Pid: s.pid(p), ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
+	return &task.DeleteResponse{Pid: pid, ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
 }
 
 // Exec adds a process to a running container.
@@ -230,7 +233,7 @@ func (s *Service) State(_ context.Context, r *task.StateRequest) (*task.StateRes
 	}
 	uris := s.recall(r.ID, r.ExecID)
 	resp := &task.StateResponse{
-		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: s.pid(p),
+		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle, Pid: s.pid(c, p),
 		Status: statuses[p.State()], Terminal: p.Terminal,
 		Stdin: uris.Stdin, Stdout: uris.Stdout, Stderr: uris.Stderr,
 	}
@@ -348,7 +351,7 @@ func (s *Service) Stats(ctx context.Context, r *task.StatsRequest) (*task.StatsR
 func (s *Service) Connect(_ context.Context, r *task.ConnectRequest) (*task.ConnectResponse, error) {
 	resp := &task.ConnectResponse{ShimPid: uint32(os.Getpid())}
 	if c, err := s.container(r.ID); err == nil {
-		resp.TaskPid = s.pid(c.Init())
+		resp.TaskPid = s.pid(c, c.Init())
 	}
 	return resp, nil
 }

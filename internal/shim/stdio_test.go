@@ -21,6 +21,9 @@ import (
 	"dougong.dev/dougong/internal/sandbox"
 )
 
+// starter is the thread that forks children; it stays once it is there.
+var starter = goleak.IgnoreTopFunction("dougong.dev/dougong/internal/child.init.func1.1")
+
 const patience = 20 * time.Second
 
 // fifos makes a FIFO for each name and returns their directory.
@@ -71,7 +74,7 @@ func openFile(t *testing.T, path string, flags int) *os.File {
 }
 
 func TestOutputWaitsForItsReader(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, starter)
 	dir := fifos(t, "out", "err")
 	done := open(t.Context(), URIs{Stdout: filepath.Join(dir, "out"), Stderr: "fifo://" + filepath.Join(dir, "err")})
 	// The readers come late, each by itself.
@@ -100,7 +103,7 @@ func write(w io.Writer, s string) error {
 // TestReaderMayComeAndGo detaches and attaches: a process must not die of
 // SIGPIPE because nobody looks at it.
 func TestReaderMayComeAndGo(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, starter)
 	dir := fifos(t, "out")
 	path := filepath.Join(dir, "out")
 	done := open(t.Context(), URIs{Stdout: path})
@@ -121,7 +124,7 @@ func TestReaderMayComeAndGo(t *testing.T) {
 }
 
 func TestOpenEndsWithItsContext(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, starter)
 	dir := fifos(t, "in", "out")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := open(ctx, URIs{Stdin: filepath.Join(dir, "in"), Stdout: filepath.Join(dir, "out")})
@@ -132,7 +135,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 }
 
 func TestInput(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, starter)
 	dir := fifos(t, "in")
 	path := filepath.Join(dir, "in")
 	stdio, err := OpenStdio(t.Context(), URIs{Stdin: path})
@@ -212,7 +215,7 @@ func TestTerminalHasNoStderr(t *testing.T) {
 }
 
 func TestOpenErrors(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, starter)
 	dir := fifos(t, "in")
 	in := filepath.Join(dir, "in")
 	tests := map[string]struct {

@@ -32,6 +32,8 @@ func TestKilledProcesses(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		for kind, sig := range map[string]syscall.Signal{
 			"containerd-shim-dougong-v2": syscall.SIGKILL, "virtiofsd": syscall.SIGKILL, "qemu-system": syscall.SIGKILL,
+			// The process that is reported stands for the container.
+			"dougong-container": syscall.SIGKILL,
 		} {
 			events := d.events(t)
 			d.detach(t, "fault", nil, "sleep", "1000")

@@ -34,7 +34,7 @@ func (d *daemon) checkLeaks(t *testing.T) {
 
 func (d *daemon) leftovers() []string {
 	var left []string
-	for _, kind := range []string{"containerd-shim-dougong-v2", "qemu-system", "virtiofsd"} {
+	for _, kind := range []string{"containerd-shim-dougong-v2", "qemu-system", "virtiofsd", "dougong-container"} {
 		for _, pid := range d.processes(kind) {
 			left = append(left, fmt.Sprintf("process %d: %s", pid, kind))
 		}

@@ -146,6 +146,32 @@ func TestRootfsOfTheCaller(t *testing.T) {
 	})
 }
 
+// A client that copies by way of the process that is reported sees the
+// container, never the host.
+func TestRootOfTheReportedProcess(t *testing.T) {
+	each(t, func(t *testing.T, d *daemon) {
+		names := []string{"overlayfs"}
+		if d.isNew() {
+			names = append(names, "erofs")
+		}
+		for _, name := range names {
+			d.detach(t, "root", []string{"--snapshotter", name}, "sh", "-c", "echo guest >/mark; sleep 1000")
+			eventually(t, "the container writes", func() bool {
+				return d.ctr(t, "task", "exec", "--exec-id", "look", "root", "test", "-s", "/mark").code == 0
+			})
+			pid := strings.Fields(d.ok(t, "task", "ls"))[4]
+			root := filepath.Join("/proc", pid, "root")
+			if _, err := os.Stat(filepath.Join(root, "etc/debian_version")); err == nil {
+				t.Errorf("%s: process %s shows the host's files", name, pid)
+			}
+			if got, err := os.ReadFile(filepath.Join(root, "mark")); name == "overlayfs" && string(got) != "guest\n" {
+				t.Errorf("%s: the file is %q, %v", name, got, err)
+			}
+			d.remove("root")
+		}
+	})
+}
+
 func TestManyInARowAndAtATime(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		for i := range 10 {

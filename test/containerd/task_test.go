@@ -135,9 +135,10 @@ func TestLogs(t *testing.T) {
 		for name, uri := range map[string]string{"program": "binary://" + program, "file": "file://" + dir + "/file"} {
 			d.detach(t, name, []string{"--log-uri", uri}, "echo", "logged")
 			eventually(t, "the task stops", func() bool { return d.status(t, name) == "STOPPED" })
-			if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != "logged\n" {
-				t.Errorf("%s has %q, %v", name, got, err)
-			}
+			eventually(t, "the log is complete", func() bool {
+				got, _ := os.ReadFile(filepath.Join(dir, name))
+				return string(got) == "logged\n"
+			})
 		}
 	})
 }

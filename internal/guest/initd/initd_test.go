@@ -192,3 +192,15 @@ func write(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+func TestDeviceLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := linkDevices(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"} {
+		if got, err := os.Readlink(filepath.Join(dir, name)); got != want {
+			t.Errorf("%s leads to %q, %v", name, got, err)
+		}
+	}
+}

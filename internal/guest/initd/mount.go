@@ -59,6 +59,19 @@ func mountAll() error {
 			return fmt.Errorf("mount %s on %s: %w", m.kind, m.target, err)
 		}
 	}
+	return linkDevices("/dev")
+}
+
+// linkDevices makes the links that programs expect beside the devices: crun
+// reads new limits from /dev/stdin.
+func linkDevices(dev string) error {
+	for name, target := range map[string]string{
+		"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2",
+	} {
+		if err := os.Symlink(target, filepath.Join(dev, name)); err != nil {
+			return fmt.Errorf("make links in %s: %w", dev, err)
+		}
+	}
 	return nil
 }
 
