@@ -42,25 +42,34 @@ func (a *app) run(ctx context.Context, o *runOptions, image string, args []strin
 	if err != nil {
 		return err
 	}
+	times, err := newTiming(o.timing)
+	if err != nil {
+		return engine.EngineError(err)
+	}
+	done := times.phase("image")
 	launch, err := a.plan(ctx, o, image, args)
+	done()
 	if err != nil {
 		return engine.EngineError(err)
 	}
+	done = times.phase("process")
 	sandbox, err := e.Prepare(*launch)
+	done()
 	if err != nil {
 		return engine.EngineError(err)
 	}
-	r := &runner{sandbox: sandbox, launch: launch}
+	r := &runner{sandbox: sandbox, launch: launch, times: times}
 	if o.detach {
-		return r.detached(ctx)
+		return reportTiming(times, r.detached(ctx))
 	}
-	return r.attached(ctx, o)
+	return reportTiming(times, r.attached(ctx, o))
 }
 
 // runner sees one container through its life.
 type runner struct {
 	sandbox *engine.Sandbox
 	launch  *engine.Launch
+	times   *timing
 }
 
 // detached starts the container and leaves it alone.
@@ -79,9 +88,14 @@ func (r *runner) detached(ctx context.Context) error {
 
 // start creates and starts the container; on failure nothing of it is left.
 func (r *runner) start(ctx context.Context) error {
+	done := r.times.phase("container")
 	err := r.sandbox.Create(ctx, *r.launch)
 	if err == nil {
 		err = r.sandbox.Start(ctx)
+	}
+	done()
+	if err == nil {
+		err = r.times.running(r.sandbox.Dir)
 	}
 	if err != nil {
 		r.sandbox.End(ctx, true)
@@ -108,13 +122,17 @@ func (r *runner) attached(ctx context.Context, o *runOptions) error {
 	}
 	stop := engine.ForwardSignals(ctx, r.sandbox.Client, r.sandbox.Dir.ID, "")
 	defer stop()
+	done := r.times.phase("command")
 	_, err = session.Follow(ctx)
+	done()
 	return r.finish(ctx, err)
 }
 
 // finish ends the sandbox after its container and reports the exit status.
 func (r *runner) finish(ctx context.Context, err error) error {
+	done := r.times.phase("end")
 	exit := r.sandbox.End(ctx, false)
+	done()
 	switch {
 	case exit.Error != "":
 		return &engine.ExitError{Code: exit.Status, Err: fmt.Errorf("container %s: %s", shortID(r.launch.Record.ID), exit.Error)}
@@ -132,7 +150,7 @@ func (r *runner) session(o *runOptions) (*engine.Session, func(), error) {
 	s := &engine.Session{
 		Client: r.sandbox.Client, ID: r.sandbox.Dir.ID, FIFOs: filepath.Join(r.sandbox.Dir.Path(), "io"),
 		Interactive: o.interactive, Terminal: o.tty,
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Stdin: os.Stdin, Stdout: r.times.watch(os.Stdout), Stderr: r.times.watch(os.Stderr),
 	}
 	if o.remove {
 		return s, func() {}, nil
@@ -146,7 +164,7 @@ func (r *runner) session(o *runOptions) (*engine.Session, func(), error) {
 		_ = out.Close()
 		return nil, nil, err
 	}
-	s.Stdout, s.Stderr = tee(os.Stdout, out), tee(os.Stderr, errs)
+	s.Stdout, s.Stderr = tee(s.Stdout, out), tee(s.Stderr, errs)
 	return s, func() { _, _ = out.Close(), errs.Close() }, nil
 }
 

@@ -19,6 +19,7 @@ type runOptions struct {
 	network, memory, cpus            string
 	pull, platform                   string
 	quiet, noTemplate                bool
+	timing                           string
 }
 
 func (o *runOptions) register(f *pflag.FlagSet) {
@@ -33,6 +34,8 @@ func (o *runOptions) register(f *pflag.FlagSet) {
 	o.registerProcess(f)
 	o.registerFiles(f)
 	o.registerMachine(f)
+	f.StringVar(&o.timing, "timing", "", "tell on standard error how long each phase of the start took: text or json")
+	f.Lookup("timing").NoOptDefVal = timingText
 	// Docker's short form of --hostname takes the letter; --help stays.
 	f.Bool("help", false, "show this help")
 }

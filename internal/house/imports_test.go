@@ -74,6 +74,7 @@ var rules = []rule{
 		name: "planning storage needs the agent's messages alone",
 		from: []string{"internal/storage"}, only: []string{"internal/storage", "api/..."},
 	},
+	{name: "leaves", from: []string{"internal/timeline"}, only: []string{"internal/timeline"}},
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},
 	{name: "leaves", from: []string{"internal/transport"}, only: []string{"internal/transport"}},
 	{name: "leaves", from: []string{"internal/qmp"}, only: []string{"internal/qmp"}},

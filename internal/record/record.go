@@ -53,6 +53,7 @@ const (
 	fileExit    = "exit.json"
 	fileLock    = "lock"
 	fileStarted = "started"
+	fileStart   = "start.json"
 )
 
 // Path returns the directory itself.
@@ -99,6 +100,12 @@ func (d Dir) Started() (time.Time, error) {
 	err := d.read(fileStarted, &t)
 	return t, err
 }
+
+// WriteStart notes the phases of the start, in the caller's own form.
+func (d Dir) WriteStart(phases any) error { return d.write(fileStart, phases) }
+
+// Start reads what WriteStart noted; errdefs.ErrNotFound before it.
+func (d Dir) Start(phases any) error { return d.read(fileStart, phases) }
 
 func (d Dir) read(name string, v any) error {
 	data, err := os.ReadFile(filepath.Join(d.Path(), name))

@@ -27,7 +27,9 @@ const sharePort = 0
 // when it may be the cause.
 func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *template.Template, err error) {
 	begin := time.Now()
+	done := s.phase(ctx, "template")
 	t, err := Template(ctx, s.opts.Templates, s.opts.QEMU, spec)
+	done()
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +72,14 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	shares := spec.Shares
 	spec.Shares, spec.Saved, spec.KeepsMemory = nil, true, true
 	spec.Cmdline += " " + modulesParameter
+	done := s.phase(ctx, "memory")
 	memory, take, err := cloneMemory(t, len(shares) > 0 || s.opts.CopyTemplates)
+	done()
 	if err != nil {
 		return err
 	}
 	spec.Memory = memory
-	done := s.phase(ctx, "vmm")
+	done = s.phase(ctx, "spawn")
 	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
 	done()
 	// QEMU has opened its memory, and must not be able to do so once more
@@ -116,10 +120,14 @@ func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, s
 		return err
 	}
 	done()
-	defer s.phase(ctx, "agent")()
+	done = s.phase(ctx, "agent")
 	client, err := connectAgent(ctx, m)
+	done()
 	if err != nil {
 		return err
+	}
+	if len(shares) > 0 {
+		defer s.phase(ctx, "devices")()
 	}
 	for i, share := range shares {
 		if err := m.AttachShare(ctx, sharePort+i, share); err != nil {
@@ -140,20 +148,27 @@ func (s *Sandbox) adopt(m *qemu.Machine, client *agent.Client) {
 
 // bootMachine starts the machine the long way.
 func (s *Sandbox) bootMachine(ctx context.Context, spec vmm.MachineSpec) error {
+	done := s.phase(ctx, "spawn")
 	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
+	done()
 	if err != nil {
 		return err
 	}
+	done = s.phase(ctx, "boot")
 	err = awaitAgent(ctx, m)
+	done()
 	var client *agent.Client
 	if err == nil {
+		done = s.phase(ctx, "agent")
 		client, err = connectAgent(ctx, m)
+		done()
 	}
 	if err != nil {
 		err = explainEnd(m, err)
 		m.Kill()
 		return err
 	}
+	s.traceBoot(client.Hello.Boot)
 	s.adopt(m, client)
 	return nil
 }

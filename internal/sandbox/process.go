@@ -75,8 +75,9 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	if err := p.life.expect(Created, "start"); err != nil {
 		return 0, err
 	}
-	defer p.c.sandbox.phase(ctx, "start")()
+	done := p.c.sandbox.phase(ctx, "start")
 	resp, err := p.c.sandbox.client.Task.Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
+	done()
 	if err != nil {
 		return 0, p.c.sandbox.lostOr(err)
 	}
@@ -86,6 +87,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 		go p.await()
 		return p.pid, nil
 	}
+	p.c.sandbox.traceStart(ctx)
 	logError("after the start", p.c.sandbox.opts.ID, p.c.runHooks(ctx, specs.StateRunning, hook.Poststart))
 	return p.pid, nil
 }

@@ -15,6 +15,7 @@ import (
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/reclaim"
 	"dougong.dev/dougong/internal/storage"
+	"dougong.dev/dougong/internal/timeline"
 	"dougong.dev/dougong/internal/virtiofsd"
 )
 
@@ -34,6 +35,8 @@ type Sandbox struct {
 	tree    *storage.Tree
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
+	// start has the phases of the start, until the first container runs.
+	start timeline.Recorder
 
 	mu         sync.Mutex
 	containers map[string]*Container
@@ -115,6 +118,7 @@ func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
 	if !plan.NeedsShare() {
 		return nil
 	}
+	defer s.phase(ctx, "share")()
 	tree, err := storage.NewTree(s.path("shared"))
 	if err != nil {
 		return err

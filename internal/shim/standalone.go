@@ -112,6 +112,9 @@ func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
 }
 
 func (s *Standalone) started(*sandbox.Container) {
+	if err := s.Dir.WriteStart(s.service.current().Timeline()); err != nil {
+		slog.Warn("note the phases of the start", "error", err)
+	}
 	if err := s.Dir.MarkStarted(time.Now()); err != nil {
 		slog.Warn("note the start", "error", err)
 	}

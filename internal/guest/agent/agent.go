@@ -23,6 +23,7 @@ import (
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/device"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -56,6 +57,8 @@ var errHostGone = errors.New("the host has closed the line")
 // Run serves the host until it asks for a shutdown; version is what it says of
 // itself. When it returns nil, file systems are unmounted and the power can go.
 func Run(version string) error {
+	boot := stamp.Inherited()
+	boot.Add("agent")
 	line := readCommandLine("/proc/cmdline")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: line.level()})))
 	debug.SetMemoryLimit(memoryLimit)
@@ -82,6 +85,7 @@ func Run(version string) error {
 	mounter := mount.New(finder)
 	return serve(ctx, session, parts{
 		version: version,
+		boot:    boot,
 		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
 		mounter: mounter,
 		bundles: bundle.NewStore(bundlesDir, mounter),
@@ -91,6 +95,8 @@ func Run(version string) error {
 // parts is what the services work with.
 type parts struct {
 	version string
+	// boot has the steps of the start up to the agent's own.
+	boot    stamp.List
 	runtime container.Config
 	mounter *mount.Mounter
 	bundles *bundle.Store
@@ -123,7 +129,7 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, control) }()
 	defer func() { _ = server.Close() }()
-	if err := sayHello(ctx, session, p.version); err != nil {
+	if err := sayHello(ctx, session, p); err != nil {
 		return err
 	}
 	select {
@@ -137,7 +143,7 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	}
 }
 
-func sayHello(ctx context.Context, session transport.Session, version string) error {
+func sayHello(ctx context.Context, session transport.Session, p parts) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	conn, err := session.Dial(ctx, transport.PortReady)
@@ -145,5 +151,5 @@ func sayHello(ctx context.Context, session transport.Session, version string) er
 		return fmt.Errorf("tell the host that the guest is ready: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return transport.SendHello(conn, hello(version))
+	return transport.SendHello(conn, hello(p.version, p.boot))
 }

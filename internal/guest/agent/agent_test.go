@@ -26,6 +26,7 @@ import (
 	"dougong.dev/dougong/internal/guest/bundle"
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -94,6 +95,7 @@ func boot(t *testing.T) *machine {
 			runtime: container.Config{
 				Binary: "crun", Args: []string{"--cgroup-manager=cgroupfs"}, Root: filepath.Join(m.dir, "crun"),
 			},
+			boot:    stamp.List{{Step: "agent", Microseconds: 1}},
 			mounter: mounter, bundles: bundle.NewStore(filepath.Join(m.dir, "bundles"), mounter),
 		})
 		_ = guest.Close()
@@ -103,7 +105,7 @@ func boot(t *testing.T) *machine {
 	m.check(err)
 	hello, err := transport.ReadHello(conn)
 	m.check(err)
-	if hello.AgentVersion != "test" || hello.Kernel == "" || len(hello.Boot) != 3 || hello.Boot[2].Microseconds == 0 {
+	if hello.AgentVersion != "test" || hello.Kernel == "" || len(hello.Boot) != 2 || hello.Boot[0].Step != "agent" || hello.Boot[1].Microseconds == 0 {
 		t.Errorf("hello: %+v", hello)
 	}
 	control, err := m.host.Dial(m.context(), transport.PortControl)

@@ -12,21 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	api "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/transport"
 )
 
-// ticksPerSecond is the unit of process start times in /proc, which is the
-// same on every architecture of Linux that matters here.
-const ticksPerSecond = 100
-
-func hello(version string) transport.Hello {
+func hello(version string, boot stamp.List) transport.Hello {
+	boot.Add("ready")
 	return transport.Hello{
-		Protocol: transport.ProtocolVersion, AgentVersion: version, Kernel: kernelRelease(),
-		Boot: []transport.Timing{
-			{Step: "init", Microseconds: started("/proc/1/stat")},
-			{Step: "agent", Microseconds: started("/proc/self/stat")},
-			{Step: "ready", Microseconds: sinceBoot()},
-		},
+		Protocol: transport.ProtocolVersion, AgentVersion: version, Kernel: kernelRelease(), Boot: boot,
 	}
 }
 
@@ -36,34 +29,6 @@ func kernelRelease() string {
 		return ""
 	}
 	return unix.ByteSliceToString(name.Release[:])
-}
-
-func sinceBoot() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0
-	}
-	return ts.Nano() / 1000
-}
-
-// started is when the process of a stat file was started, in microseconds
-// since boot; 0 when that is not known.
-func started(path string) int64 {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0
-	}
-	// The second field is a name in parentheses, which may hold anything.
-	_, rest, ok := strings.Cut(string(data[bytes.LastIndexByte(data, ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return ticks * 1_000_000 / ticksPerSecond
 }
 
 // info reads figures from proc and sys.

@@ -83,21 +83,6 @@ func TestCountCPUs(t *testing.T) {
 	}
 }
 
-func TestStarted(t *testing.T) {
-	stat := write(t, "stat", "1 (a) b) c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123 4 5\n")
-	if got := started(stat); got != 1230000 {
-		t.Errorf("started at %d µs", got)
-	}
-	for _, bad := range []string{"", "1 (x) S 1", "1 (x) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 zz 4 5"} {
-		if got := started(write(t, "stat", bad)); got != 0 {
-			t.Errorf("%q: %d", bad, got)
-		}
-	}
-	if started("/proc/self/stat") == 0 {
-		t.Error("this process has no start")
-	}
-}
-
 func TestKeyed(t *testing.T) {
 	got, err := keyed(write(t, "meminfo", "MemTotal:  2 kB\nHugePages_Total: 7\nodd\n"))
 	if err != nil || len(got) != 1 || got["MemTotal"] != 2048 {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/guest/stamp"
 )
 
 // AgentArg is the argument that makes this binary the agent.
@@ -14,12 +16,14 @@ const AgentArg = "agent"
 
 // Run boots the guest and returns only if the VM cannot be powered off.
 func Run() error {
-	if err := boot(); err != nil {
+	var times stamp.List
+	times.Add("kernel")
+	if err := boot(&times); err != nil {
 		// The host shows the console's last lines to whoever waits.
 		fmt.Fprintln(os.Stderr, "dougong: the guest cannot start:", err)
 		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
-	if err := runAgent(); err != nil {
+	if err := runAgent(times); err != nil {
 		fmt.Fprintln(os.Stderr, "dougong: the agent ended:", err)
 		return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
@@ -27,7 +31,7 @@ func Run() error {
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-func boot() error {
+func boot(times *stamp.List) error {
 	if err := enterRoot(); err != nil {
 		return err
 	}
@@ -37,18 +41,20 @@ func boot() error {
 	if err := protectRuntime(containerRuntime); err != nil {
 		return err
 	}
+	times.Add("mounts")
 	if err := loadModules(modulesFile, "/sys/bus/pci/devices"); err != nil {
 		return err
 	}
+	times.Add("modules")
 	return enableControllers(cgroupRoot)
 }
 
 // runAgent starts the agent and reaps until it has ended. Exit status 0 asks
 // for a power-off.
-func runAgent() error {
+func runAgent(times stamp.List) error {
 	agent := exec.Command("/proc/self/exe", AgentArg)
 	agent.Args[0] = "dougong-agent"
-	agent.Env = []string{"PATH=/usr/bin:/bin", "HOME=/root", "GOGC=50"}
+	agent.Env = []string{"PATH=/usr/bin:/bin", "HOME=/root", "GOGC=50", times.Environ()}
 	agent.Stdout, agent.Stderr = os.Stdout, os.Stderr
 	if err := agent.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/guest/stamp"
 )
 
 // The test binary plays other parts by its first argument: pid1 runs
@@ -50,7 +52,7 @@ func pid1() {
 		fmt.Println(err)
 		os.Exit(1)
 	}
-	fmt.Println("ended:", runAgent())
+	fmt.Println("ended:", runAgent(stamp.List{{Step: "kernel", Microseconds: 5}}))
 	os.Exit(0)
 }
 
@@ -95,7 +97,7 @@ func TestRunAgent(t *testing.T) {
 		"fail":        "ended: exit status 7",
 		"die":         "ended: killed by killed",
 		"orphan":      "ended: <nil>",
-		"environment": "[PATH=/usr/bin:/bin HOME=/root GOGC=50]\nended: <nil>",
+		"environment": "[PATH=/usr/bin:/bin HOME=/root GOGC=50 DOUGONG_BOOT=kernel:5]\nended: <nil>",
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			dir := t.TempDir()
