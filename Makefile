@@ -137,9 +137,18 @@ fuzz: ## Fuzz every parser for FUZZTIME each
 		done; \
 	done
 
+# How often everything is measured, how many clones are started beside each
+# other, and where the chart goes: docs/bench.svg is the one in the README.
+RUNS ?= 20
+CLONES ?= 50
+CHART ?= $(BUILD)/bench.svg
 .PHONY: bench
-bench: setup-bench build guest busybox ## Measure against the floor and against runc; writes _build/bench.json
-	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --json $(BUILD)/bench.json
+bench: setup-bench build guest busybox ## Measure against the floor and other runtimes; writes _build/bench.json and .svg
+	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --runs $(RUNS) --clones $(CLONES) --json $(BUILD)/bench.json --chart $(CHART)
+
+.PHONY: bench-timeline
+bench-timeline: setup-bench build guest busybox ## Show where the time of a cold start and of a clone goes
+	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --runs $(RUNS) --timeline
 
 ##@ Develop
 

@@ -15,8 +15,9 @@ import (
 )
 
 func newBenchCommand(a *app) *cobra.Command {
-	var runs int
-	var jsonPath, image string
+	var runs, clones int
+	var jsonPath, chartPath, image string
+	var timeline bool
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "Measure this host: dougong against a bare QEMU and other runtimes",
@@ -24,6 +25,9 @@ func newBenchCommand(a *app) *cobra.Command {
 
 Everything happens in an installation of its own, which is removed at the end:
 neither containers nor images of this host are touched. It takes some minutes.
+
+--timeline measures nothing else: it shows where the time of a cold start, of the
+guest's kernel in it, and of a clone goes.
 
 "ok" and "over" tell whether a promise of SPECIFICATION.md is kept. Those are for a
 quiet machine.`,
@@ -34,14 +38,19 @@ quiet machine.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 			defer stop()
-			report, err := a.bench(ctx, bench.Options{
-				Config: a.cfg, Image: image, Runs: runs, Progress: cmd.ErrOrStderr(),
-			})
+			o := bench.Options{Config: a.cfg, Image: image, Runs: runs, Clones: clones, Progress: cmd.ErrOrStderr()}
+			if timeline {
+				return a.benchTimeline(ctx, cmd.OutOrStdout(), o)
+			}
+			report, err := a.bench(ctx, o)
 			if err != nil {
 				return err
 			}
-			if jsonPath != "" {
-				if err := writeTo(jsonPath, report.WriteJSON); err != nil {
+			for path, write := range map[string]func(io.Writer) error{jsonPath: report.WriteJSON, chartPath: report.WriteChart} {
+				if path == "" {
+					continue
+				}
+				if err := writeTo(path, write); err != nil {
 					return err
 				}
 			}
@@ -51,17 +60,35 @@ quiet machine.`,
 	f := cmd.Flags()
 	f.IntVar(&runs, "runs", 10, "how often everything is measured")
 	f.StringVar(&jsonPath, "json", "", "write the figures to a file too, as JSON")
-	f.StringVar(&image, "image", "busybox", "image with true, sh, cat, dd and sync")
+	f.StringVar(&chartPath, "chart", "", "draw the starts into a file too, as SVG")
+	f.IntVar(&clones, "clones", 0, "how many idle clones are started beside each other and measured")
+	f.BoolVar(&timeline, "timeline", false, "only show where the time of a cold start and of a clone goes")
+	f.StringVar(&image, "image", "busybox", "image with true, sh, cat, dd, sleep and sync")
 	return cmd
 }
 
 func (a *app) bench(ctx context.Context, o bench.Options) (*bench.Report, error) {
+	if err := setSelf(&o); err != nil {
+		return nil, err
+	}
+	return bench.Run(ctx, o)
+}
+
+func (a *app) benchTimeline(ctx context.Context, w io.Writer, o bench.Options) error {
+	if err := setSelf(&o); err != nil {
+		return err
+	}
+	return bench.WriteTimeline(ctx, w, o)
+}
+
+// setSelf has this very program measured.
+func setSelf(o *bench.Options) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find this program: %w", err)
+		return fmt.Errorf("find this program: %w", err)
 	}
 	o.Command = self
-	return bench.Run(ctx, o)
+	return nil
 }
 
 // writeTo writes a file by a function.

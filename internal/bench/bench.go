@@ -21,6 +21,8 @@ type Options struct {
 	Image string
 	// Runs is how many readings a median is of, at least 1.
 	Runs int
+	// Clones is how many are started beside each other; 0 leaves that out.
+	Clones int
 	// Progress is told what is being done, line by line; nil for nobody.
 	Progress io.Writer
 }
@@ -39,7 +41,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if report.Machine, err = describe(ctx, o.Config); err != nil {
 		return nil, err
 	}
-	b := &bench{Options: o, out: newSeries()}
+	b := &bench{Options: o, out: newSeries(), starts: newStarts(rowRun, rowClone)}
 	b.say("setting up")
 	if b.lab, err = newLab(ctx, o.Command, o.Config, o.Image); err != nil {
 		return nil, err
@@ -53,14 +55,19 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	}
 	report.Machine.GuestKernel = b.guestKernel
 	report.Rows = judge(plan(), b.out)
+	for _, row := range []string{rowClone, rowRun} {
+		report.Starts = append(report.Starts, b.starts[row].start())
+	}
 	report.Notes = b.notes(report.Machine)
 	return report, nil
 }
 
 type bench struct {
 	Options
-	lab         *lab
-	out         *series
+	lab *lab
+	out *series
+	// starts has the timelines of the rows that are whole starts.
+	starts      map[string]*phases
 	guestKernel string
 }
 
@@ -86,10 +93,13 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.lab.measureIdle(ctx, b.Runs, b.out, bootedRows, "--no-template"); err != nil {
 		return err
 	}
-	if err := b.starts(ctx, subject, rivals); err != nil {
+	if err := b.measureStarts(ctx, subject, rivals); err != nil {
 		return err
 	}
-	return b.throughput(ctx)
+	if err := b.throughput(ctx); err != nil {
+		return err
+	}
+	return b.measureMany(ctx, b.Clones)
 }
 
 // warmUp does once what is done only once: files come into the host's cache,
@@ -108,8 +118,8 @@ func (b *bench) warmUp(ctx context.Context) (*subject, error) {
 	return subject, run(b.lab.dougong(ctx, "run", "--rm", b.Image, "true"))
 }
 
-// starts measures all that starts something, in turns.
-func (b *bench) starts(ctx context.Context, subject *subject, rivals []*rival) (err error) {
+// measureStarts measures all that starts something, in turns.
+func (b *bench) measureStarts(ctx context.Context, subject *subject, rivals []*rival) (err error) {
 	const name = "bench-exec"
 	c, err := b.lab.start(ctx, name, b.Image)
 	if err != nil {
@@ -118,8 +128,8 @@ func (b *bench) starts(ctx context.Context, subject *subject, rivals []*rival) (
 	defer func() { err = firstError(err, c.stop()) }()
 	steps := []func() error{
 		func() error { return subject.measureFloor(ctx, b.out) },
-		func() error { return b.command(ctx, rowRun, "run", "--rm", "--no-template", b.Image, "true") },
-		func() error { return b.command(ctx, rowClone, "run", "--rm", b.Image, "true") },
+		func() error { return b.run(ctx, rowRun, rowRunAgent, "--no-template") },
+		func() error { return b.run(ctx, rowClone, rowCloneAgent) },
 		func() error { return subject.measureGuest(ctx, b.out) },
 		func() error { return b.command(ctx, rowExec, "exec", name, "true") },
 	}

@@ -18,6 +18,8 @@ type Report struct {
 	// Notes say what to keep in mind when reading the rows.
 	Notes []string `json:"notes,omitempty"`
 	Rows  []Row    `json:"rows"`
+	// Starts say where the time of some rows went.
+	Starts []Start `json:"starts,omitempty"`
 }
 
 // WriteJSON prints a report for programs.

@@ -62,6 +62,8 @@ const (
 	rowFloor       = "floor"
 	rowRun         = "run"
 	rowClone       = "run clone"
+	rowRunAgent    = "agent"
+	rowCloneAgent  = "agent clone"
 	rowCreate      = "create+start"
 	rowAgain       = "create+start again"
 	rowExec        = "exec"
@@ -70,6 +72,8 @@ const (
 	rowRunsc       = "runsc"
 	rowIdle        = "idle PSS"
 	rowIdleBooted  = "idle PSS booted"
+	rowManyStart   = "clones start"
+	rowManyPSS     = "clones PSS"
 	rowShimPSS     = "shim PSS"
 	rowQEMUPSS     = "QEMU PSS"
 	rowAgentRSS    = "agent RSS"
@@ -94,6 +98,8 @@ func plan() []Row {
 		{Name: rowFloor, Unit: Seconds, About: "bare QEMU, same kernel, initramfs and machine, from its start to the agent's ready signal"},
 		{Name: rowRun, Unit: Seconds, About: "dougong run --rm --no-template IMAGE true, the whole command", RatioTo: rowFloor, Bound: &Bound{Limit: 1.35, Of: rowFloor}},
 		{Name: rowClone, Unit: Seconds, About: "dougong run --rm IMAGE true, the machine a clone of a saved one", RatioTo: rowFloor},
+		{Name: rowRunAgent, Unit: Seconds, About: "of a cold start, from the start of QEMU to the agent's answer", RatioTo: rowFloor},
+		{Name: rowCloneAgent, Unit: Seconds, About: "the same of a clone", RatioTo: rowFloor},
 		{Name: rowCreate, Unit: Seconds, About: "create and start of the first container in a guest", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowAgain, Unit: Seconds, About: "create and start of a second container in that guest", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowExec, Unit: Seconds, About: "dougong exec CONTAINER true, the whole command", RatioTo: rowRunc, Bound: atMost(0.25)},
@@ -104,6 +110,8 @@ func plan() []Row {
 		{Name: rowIdleBooted, Unit: Megabytes, About: "the same of one that was booted", Bound: atMost(140)},
 		{Name: rowShimPSS, Unit: Megabytes, About: "of the first that is the sandbox process", Bound: atMost(20)},
 		{Name: rowQEMUPSS, Unit: Megabytes, About: "of the first that is QEMU with the guest's memory"},
+		{Name: rowManyStart, Unit: Seconds, About: "to start the clones of --clones, each of 256 MiB, as many at a time as there are CPUs"},
+		{Name: rowManyPSS, Unit: Megabytes, About: "all processes on the host of one of them, idle, on average"},
 		{Name: rowAgentRSS, Unit: Megabytes, About: "agent in the guest after its first container", Bound: atMost(15)},
 		{Name: rowInitramfs, Unit: Megabytes, About: "initramfs", Bound: atMost(20)},
 		{Name: rowDougong, Unit: Mebibytes, About: "binary of the command", Bound: atMost(30)},

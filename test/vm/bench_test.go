@@ -22,7 +22,7 @@ type benchRow struct {
 func TestBench(t *testing.T) {
 	in := install(t)
 	file := in.path("bench.json")
-	cmd := in.command("bench", "--runs", "1", "--image", busybox(), "--json", file)
+	cmd := in.command("bench", "--runs", "1", "--clones", "2", "--image", busybox(), "--json", file, "--chart", in.path("bench.svg"))
 	cmd.Env = append(os.Environ(), "TMPDIR="+in.mkdir("temp"))
 	r := in.finish(cmd, nil)
 	if r.code != 0 || !strings.Contains(r.stdout, "≤ 1.35 × floor") || !strings.Contains(r.stderr, "starts, round 1 of 1") {
@@ -49,6 +49,26 @@ func TestBench(t *testing.T) {
 		if (row.Runs != 1 || !(row.Median > 0)) && !slices.Contains(others, row.Name) {
 			t.Errorf("row %s: %+v", row.Name, row)
 		}
+	}
+	if chart, err := os.ReadFile(in.path("bench.svg")); err != nil || !strings.Contains(string(chart), "<title>restore") {
+		t.Errorf("chart: %v, %s", err, clip(string(chart)))
+	}
+	if left := in.leftIn("temp"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestBenchTimeline draws one start of each kind, and the kernel's own.
+func TestBenchTimeline(t *testing.T) {
+	in := install(t)
+	cmd := in.command("bench", "--timeline", "--runs", "1", "--image", busybox())
+	cmd.Env = append(os.Environ(), "TMPDIR="+in.mkdir("temp"))
+	r := in.finish(cmd, nil)
+	if r.code != 0 {
+		t.Fatal(r)
+	}
+	if !inOrder(" "+strings.Join(strings.Fields(r.stdout), " ")+" ", strings.Fields("cold: boot kernel messages, clone: restore agent start")) {
+		t.Error(r)
 	}
 	if left := in.leftIn("temp"); len(left) > 0 {
 		t.Errorf("left: %q", left)
