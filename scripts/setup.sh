@@ -9,7 +9,7 @@ set -eu
 # later; qemu-system-data brings the firmware. The compiler and its company
 # build the guest's static crun.
 run="qemu-system-x86 qemu-system-common qemu-system-data crun busybox-static ca-certificates gcc libc6-dev make patch xz-utils pkg-config"
-test="$run runc erofs-utils skopeo debootstrap nginx-light curl"
+test="$run runc erofs-utils skopeo debootstrap nginx-light curl python3 openssl"
 case ${1-} in
 run) packages=$run ;;
 test) packages=$test ;;

@@ -16,21 +16,29 @@ import (
 // groups, /tmp, /root. It runs the busybox to learn the applets. The result
 // depends on the binary alone.
 func BusyboxLayout(dst, busyboxPath string) error {
-	applets, err := busyboxApplets(busyboxPath)
+	img, err := Busybox(busyboxPath)
 	if err != nil {
 		return err
-	}
-	img := Image{
-		Layers: []*Layer{busyboxLayer(busyboxPath, applets)},
-		Config: ocispec.ImageConfig{
-			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-			Cmd: []string{"sh"},
-		},
 	}
 	if _, err := img.WriteLayout(dst, "latest"); err != nil {
 		return fmt.Errorf("write busybox image to %s: %w", dst, err)
 	}
 	return nil
+}
+
+// Busybox is the image of BusyboxLayout, to which layers may be added.
+func Busybox(busyboxPath string) (*Image, error) {
+	applets, err := busyboxApplets(busyboxPath)
+	if err != nil {
+		return nil, err
+	}
+	return &Image{
+		Layers: []*Layer{busyboxLayer(busyboxPath, applets)},
+		Config: ocispec.ImageConfig{
+			Env: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+			Cmd: []string{"sh"},
+		},
+	}, nil
 }
 
 func busyboxApplets(busyboxPath string) ([]string, error) {
