@@ -38,13 +38,16 @@ func socket(id string, fd int) string {
 }
 
 // commonDeviceArgs are what every machine has: a way to report a panic,
-// entropy, memory given back to the host unless it must not be, and ports for
+// entropy, a sign of having been cloned, memory given back to the host unless it must not be, and ports for
 // hot-plug.
 func commonDeviceArgs(spec vmm.MachineSpec) []string {
 	args := []string{
 		"-device", "pvpanic",
 		"-object", "rng-builtin,id=entropy",
 		"-device", option("virtio-rng-pci", "rng=entropy", virtio),
+	}
+	if spec.Generation != "" {
+		args = append(args, "-device", option("vmgenid", "id=generation", "guid="+spec.Generation))
 	}
 	if !spec.KeepsMemory {
 		args = append(args, "-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio))

@@ -56,10 +56,10 @@ func TestArgsGolden(t *testing.T) {
 			f.Shares = []int{8}
 		}},
 		{"template", func(s *vmm.MachineSpec, f *FDs) {
-			s.KeepsMemory, s.Memory, f.Memory = true, &vmm.Memory{}, 8
+			s.KeepsMemory, s.Memory, f.Memory, s.Generation = true, &vmm.Memory{}, 8, FirstGeneration
 		}},
 		{"clone", func(s *vmm.MachineSpec, f *FDs) {
-			s.KeepsMemory, s.Saved, f.Memory = true, true, 8
+			s.KeepsMemory, s.Saved, f.Memory, s.Generation = true, true, 8, "4f3c2d1e-0000-4000-8000-0123456789ab"
 			s.Memory = &vmm.Memory{Name: "memory,x", Private: true}
 		}},
 		{"clone-of-a-copy", func(s *vmm.MachineSpec, f *FDs) {
@@ -134,6 +134,7 @@ func TestArgsRefuses(t *testing.T) {
 		"private memory that is served": func(s *vmm.MachineSpec) {
 			s.KeepsMemory, s.Memory, s.Shares = true, &vmm.Memory{Private: true}, []vmm.Share{{Tag: "a"}}
 		},
+		"generation":        func(s *vmm.MachineSpec) { s.Generation = "auto,x=y" },
 		"no kernel":         func(s *vmm.MachineSpec) { s.Kernel = "" },
 		"relative initrd":   func(s *vmm.MachineSpec) { s.Initrd = "initrd" },
 		"no serial":         func(s *vmm.MachineSpec) { s.Disks = []vmm.Disk{{}} },

@@ -41,10 +41,16 @@ func Shape(c Config, spec vmm.MachineSpec) ([]string, error) {
 	return append(parts, args...), err
 }
 
+// FirstGeneration is that of every machine that is saved.
+const FirstGeneration = "00000000-0000-0000-0000-000000000001"
+
 // Blank is the machine of which a saved state serves every clone of spec: the
 // same hardware with nothing of a sandbox in it. Its disks have no files yet.
 func Blank(spec vmm.MachineSpec) vmm.MachineSpec {
 	spec.Name, spec.Memory, spec.Saved, spec.Shares = "template", nil, false, nil
+	if spec.Generation != "" {
+		spec.Generation = FirstGeneration
+	}
 	disks := make([]vmm.Disk, len(spec.Disks))
 	for i, d := range spec.Disks {
 		disks[i] = vmm.Disk{Serial: fmt.Sprintf("slot-%d", i), ReadOnly: d.ReadOnly, File: d.File}

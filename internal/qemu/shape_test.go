@@ -23,6 +23,7 @@ func shapeMachine(t *testing.T) (Config, vmm.MachineSpec) {
 	}
 	spec := minimal()
 	spec.Kernel, spec.Initrd, spec.KeepsMemory = filepath.Join(dir, "kernel"), filepath.Join(dir, "initrd"), true
+	spec.Generation = FirstGeneration
 	spec.Disks = []vmm.Disk{{Serial: "rootfs", ReadOnly: true}}
 	spec.NICs = []vmm.NIC{{ID: "net0", MAC: "02:00:00:00:00:01", User: &vmm.UserNetwork{}}}
 	return Config{Binary: filepath.Join(dir, "qemu")}, spec
@@ -66,6 +67,7 @@ func TestShape(t *testing.T) {
 		}, true},
 		{"shares", func(_ *Config, s *vmm.MachineSpec) { s.Shares = []vmm.Share{{Tag: "a"}} }, true},
 		{"memory and state", func(_ *Config, s *vmm.MachineSpec) { s.Saved, s.Memory = true, &vmm.Memory{Private: true} }, true},
+		{"generation", func(_ *Config, s *vmm.MachineSpec) { s.Generation = "4f3c2d1e-0000-4000-8000-0123456789ab" }, true},
 		{"user of QEMU", func(c *Config, _ *vmm.MachineSpec) { c.UID, c.GID = 1, 1 }, true},
 		{"path of the kernel", func(_ *Config, s *vmm.MachineSpec) {
 			if err := os.Link(s.Kernel, s.Kernel+".link"); err != nil {
@@ -78,6 +80,7 @@ func TestShape(t *testing.T) {
 		{"CPUs at most", func(_ *Config, s *vmm.MachineSpec) { s.MaxCPUs = 2 }, false},
 		{"memory", func(_ *Config, s *vmm.MachineSpec) { s.MemoryMiB++ }, false},
 		{"memory given back", func(_ *Config, s *vmm.MachineSpec) { s.KeepsMemory = false }, false},
+		{"no generation", func(_ *Config, s *vmm.MachineSpec) { s.Generation = "" }, false},
 		{"accelerator", func(_ *Config, s *vmm.MachineSpec) { s.Accelerator = vmm.KVM }, false},
 		{"command line", func(_ *Config, s *vmm.MachineSpec) { s.Cmdline += " more" }, false},
 		{"number of disks", func(_ *Config, s *vmm.MachineSpec) { s.Disks = append(s.Disks, vmm.Disk{Serial: "b", ReadOnly: true}) }, false},

@@ -28,6 +28,8 @@ const maxCPUs = 255
 // idPattern is what QEMU takes as an id.
 var idPattern = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
+var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // validate refuses what QEMU would refuse with a worse text, or take in a way
 // nobody meant.
 func validate(spec vmm.MachineSpec) error {
@@ -53,6 +55,8 @@ func validateMachine(spec vmm.MachineSpec) error {
 		return fmt.Errorf("%d MiB of memory: want at least %d", spec.MemoryMiB, minMemoryMiB)
 	case spec.Memory != nil && spec.Memory.Private && (!spec.KeepsMemory || len(spec.Shares) > 0):
 		return fmt.Errorf("memory that is private to it must be kept by the guest, and cannot be served by another process")
+	case spec.Generation != "" && !uuidPattern.MatchString(spec.Generation):
+		return fmt.Errorf("generation %q is not a UUID", spec.Generation)
 	case strings.ContainsRune(spec.Name, 0) || strings.ContainsRune(spec.Cmdline, 0):
 		return fmt.Errorf("a NUL byte in the name or the kernel command line")
 	}

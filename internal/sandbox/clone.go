@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,7 +71,7 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	}
 	defer state.Close()
 	shares := spec.Shares
-	spec.Shares, spec.Saved, spec.KeepsMemory = nil, true, true
+	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
 	spec.Cmdline += " " + modulesParameter
 	done := s.phase(ctx, "memory")
 	memory, take, err := cloneMemory(t, len(shares) > 0 || s.opts.CopyTemplates)
@@ -94,6 +95,15 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 		return err
 	}
 	return nil
+}
+
+// newGeneration is a UUID by which a clone's kernel sees that it is one.
+func newGeneration() string {
+	var b [16]byte
+	// crypto/rand.Read never fails on Linux.
+	_, _ = rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // cloneMemory is the memory of a clone: the template's own, copied on write,

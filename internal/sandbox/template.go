@@ -26,7 +26,7 @@ const slotSize = 1 << 40
 func Template(ctx context.Context, store *template.Store, c qemu.Config, spec vmm.MachineSpec) (*template.Template, error) {
 	blank := qemu.Blank(spec)
 	blank.Cmdline += " " + modulesParameter
-	blank.KeepsMemory = true
+	blank.KeepsMemory, blank.Generation = true, qemu.FirstGeneration
 	shape, err := qemu.Shape(c, blank)
 	if err != nil {
 		return nil, err

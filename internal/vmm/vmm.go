@@ -42,6 +42,10 @@ type MachineSpec struct {
 	// the host. It punches holes into the file behind the memory, private or
 	// not, and so into that of every other user of the file.
 	KeepsMemory bool
+	// Generation, a UUID, is another one in each machine that goes on from the
+	// same saved state. A guest kernel that knows the device for it reseeds its
+	// random generator when the UUID has changed. Empty leaves the device out.
+	Generation string
 	// Kernel is the path of an uncompressed ELF kernel with a PVH note, or of
 	// a bzImage.
 	Kernel string
