@@ -18,7 +18,8 @@ if [ "${1-}" = --remove ]; then
         rm -f "$prefix/bin/$name"
     done
     rm -f "$prefix"/share/man/man1/dougong.1 "$prefix"/share/man/man1/dougong-*.1 "$bash" "$zsh" "$fish" "$example"
-    rmdir "$prefix/share/doc/dougong" 2>/dev/null || true
+    rm -rf "$prefix/lib/dougong/kernel"
+    rmdir "$prefix/share/doc/dougong" "$prefix/lib/dougong" 2>/dev/null || true
     exit 0
 fi
 
@@ -34,6 +35,12 @@ case $crun in
 /usr/*) ;;
 *) install -m 755 "$crun" "$prefix/bin/dougong-crun" ;;
 esac
+# So does the trimmed guest kernel, where 'make kernel' has built it.
+rm -rf "$prefix/lib/dougong/kernel"
+if [ -d "$dir/../kernel-trimmed/current/boot" ]; then
+    install -d "$prefix/lib/dougong/kernel/boot"
+    install -m 644 "$dir"/../kernel-trimmed/current/boot/* "$prefix/lib/dougong/kernel/boot/"
+fi
 "$dir/dougong" man "$prefix/share/man/man1"
 completion() {
     install -d "$(dirname "$2")"

@@ -33,6 +33,9 @@ func newGuestBuildCommand(a *app) *cobra.Command {
 		Short: "Build a guest image and make it the one that virtual machines boot",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if root == "" {
+				root = kernelRoot(besideSelf("."))
+			}
 			kernel, err := guestimage.FindKernel(root)
 			if err != nil {
 				return err
@@ -52,7 +55,7 @@ func newGuestBuildCommand(a *app) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&root, "kernel-root", "/", "directory with boot/vmlinuz-* and lib/modules/*")
+	f.StringVar(&root, "kernel-root", "", "directory with boot/vmlinuz-* and lib/modules/* (default: the trimmed kernel of 'make kernel' where it was built or installed, else /)")
 	f.StringVar(&agent, "agent", "", "agent binary (default: dougong-agent beside dougong)")
 	f.StringVar(&crun, "crun", "", "crun binary (default: dougong-crun beside dougong, else /usr/bin/crun)")
 	return cmd
@@ -65,6 +68,22 @@ func besideSelf(name string) string {
 		return name
 	}
 	return filepath.Join(filepath.Dir(self), name)
+}
+
+// trimmedKernels are the places of the trimmed kernel, from the directory of
+// this program: where 'make install' puts it, and where 'make kernel' leaves it.
+var trimmedKernels = []string{"../lib/dougong/kernel", "../kernel-trimmed/current"}
+
+// kernelRoot is where the kernel is looked for when nobody says, for a program
+// in bin: the trimmed one goes before those of this host.
+func kernelRoot(bin string) string {
+	for _, dir := range trimmedKernels {
+		root := filepath.Join(bin, dir)
+		if _, err := guestimage.FindKernel(root); err == nil {
+			return root
+		}
+	}
+	return "/"
 }
 
 // guestCrun prefers the static crun that comes with dougong: it starts twice
