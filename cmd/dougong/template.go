@@ -80,9 +80,13 @@ func printTemplates(w io.Writer, list []*template.Template, format string) error
 		return unknownFormat(format)
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
-	fmt.Fprintln(t, "TEMPLATE\tMACHINE\tMEMORY\tSTORED\tCREATED")
+	fmt.Fprintln(t, "TEMPLATE\tMACHINE\tMEMORY\tSTORED\tIN\tCREATED")
 	for _, s := range list {
-		fmt.Fprintf(t, "%s\t%s\t%d MiB\t%s\t%s ago\n", s.Key, s.Description, s.MemorySize>>20, humanSize(s.MemoryUsed), age(time.Since(s.Created)))
+		place := "disk"
+		if s.InMemory {
+			place = "memory"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d MiB\t%s\t%s\t%s ago\n", s.Key, s.Description, s.MemorySize>>20, humanSize(s.MemoryUsed), place, age(time.Since(s.Created)))
 	}
 	return t.Flush()
 }

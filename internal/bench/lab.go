@@ -27,6 +27,8 @@ import (
 // host's containers nor its images.
 type lab struct {
 	dir, configPath string
+	// memory is where small templates are, empty when there is no such place.
+	memory string
 	// command is the path of the dougong binary.
 	command string
 	cfg     config.Config
@@ -46,7 +48,7 @@ func newLab(ctx context.Context, command string, cfg config.Config, ref string) 
 	}
 	l := &lab{dir: dir, configPath: filepath.Join(dir, "config.toml"), command: command, cfg: cfg, ref: ref}
 	if err := l.setUp(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, l.remove())
 	}
 	return l, nil
 }
@@ -58,6 +60,11 @@ func (l *lab) setUp(ctx context.Context) error {
 			return err
 		}
 		l.cfg.VM.Kernel, l.cfg.VM.Initrd = guest.Kernel, guest.Initrd
+	}
+	// Beside the place of the real ones, so that what is measured is the same.
+	memory, err := os.MkdirTemp(filepath.Dir(l.cfg.Template.MemoryDir), "dougong-bench-")
+	if err == nil {
+		l.memory, l.cfg.Template.MemoryDir = memory, memory
 	}
 	l.cfg.Storage.Root, l.cfg.Runtime.State = l.path("storage"), l.path("state")
 	if err := os.Chmod(l.dir, 0o711); err != nil {
@@ -107,7 +114,15 @@ func (l *lab) close() error {
 	for _, d := range dirs {
 		err = errors.Join(err, run(l.dougong(ctx, "rm", "-f", d.ID)))
 	}
-	return errors.Join(err, os.RemoveAll(l.dir))
+	return errors.Join(err, l.remove())
+}
+
+func (l *lab) remove() error {
+	err := os.RemoveAll(l.dir)
+	if l.memory != "" {
+		err = errors.Join(err, os.RemoveAll(l.memory))
+	}
+	return err
 }
 
 // stopTimeout is how long a command may take to end when it is asked to.

@@ -33,6 +33,7 @@ func testLab(t *testing.T) *lab {
 	}
 	t.Setenv("TMPDIR", t.TempDir())
 	cfg := config.Default()
+	cfg.Template.MemoryDir = filepath.Join(t.TempDir(), "templates")
 	cfg.VM.Kernel, cfg.VM.Initrd = "/kernel", "/initrd"
 	l, err := newLab(t.Context(), "/bin/false", cfg, "oci:"+layout+":latest")
 	if err != nil {
@@ -139,6 +140,7 @@ func TestFailedSetUpLeavesNothing(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
 	cfg := config.Default()
+	cfg.Template.MemoryDir = filepath.Join(t.TempDir(), "templates")
 	cfg.VM.Kernel, cfg.VM.Initrd = "/kernel", "/initrd"
 	if _, err := newLab(t.Context(), "/bin/false", cfg, "oci:/no/such/layout"); err == nil || !strings.Contains(err.Error(), "/no/such/layout") {
 		t.Errorf("error %v", err)

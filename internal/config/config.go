@@ -62,6 +62,8 @@ type Storage struct {
 type Template struct {
 	Enabled     bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
 	ShareMemory bool `toml:"share_memory" doc:"Let clones share the pages of the saved memory that they do not write to. Off, each gets a copy of all: slower, larger, and with no page in common. A clone with shared directories gets one anyway."`
+	MemoryDir   string `toml:"memory_dir" doc:"Directory in a file system of memory (tmpfs) for small templates, which then need no disk and stay fast when the host has other use for its cache. Where it cannot be used, all are kept below storage.root."`
+	MemoryMiB   int    `toml:"memory_mib" doc:"Most MiB that templates may take there, all together; one that does not fit is kept below storage.root. 0 keeps all there."`
 }
 
 // Share configures directories shared with guests.
@@ -92,7 +94,7 @@ func Default() Config {
 			HealthTimeout: Duration(30 * time.Second),
 		},
 		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxFilesGiB: 64, MaxImageEntries: 2_000_000, MaxMetadataMiB: 512, MaxUnpackRatio: 200},
-		Template: Template{Enabled: true, ShareMemory: true},
+		Template: Template{Enabled: true, ShareMemory: true, MemoryDir: "/dev/shm/dougong-templates", MemoryMiB: 256},
 		Share:    Share{Cache: "auto"},
 		Network:  Network{Mode: "user"},
 		Runtime:  Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},

@@ -59,6 +59,8 @@ func (c *Config) validate() error {
 		within("storage.max_metadata_mib", c.Storage.MaxMetadataMiB, 1, maxMetadataMiB),
 		within("storage.max_unpack_ratio", c.Storage.MaxUnpackRatio, 2, maxUnpackRatio),
 		within("storage.max_image_entries", c.Storage.MaxImageEntries, 1, maxImageFiles),
+		absolute("template.memory_dir", c.Template.MemoryDir),
+		within("template.memory_mib", c.Template.MemoryMiB, 0, MaxMemoryMiB),
 		pathOrEmpty("share.virtiofsd", c.Share.Virtiofsd),
 		oneOf("share.cache", c.Share.Cache, "auto", "always", "none"),
 		oneOf("network.mode", c.Network.Mode, "user", "none"),

@@ -34,6 +34,9 @@ func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *tem
 	if err != nil {
 		return nil, err
 	}
+	if restore, slower := t.SlowerThanBoot(); slower {
+		return nil, fmt.Errorf("clones of template %s take %v here, a boot %v", t.Key, restore, t.BootTook)
+	}
 	found := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
 		fmt.Errorf("the clone did not answer within %v", s.opts.BootTimeout/cloneShare))
@@ -41,6 +44,7 @@ func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *tem
 	if err := s.startClone(ctx, t, spec); err != nil {
 		return t, err
 	}
+	t.NoteClone(time.Since(found))
 	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
 	return nil, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,32 +36,35 @@ func Template(ctx context.Context, store *template.Store, c qemu.Config, spec vm
 		Key:         template.Key(shape...),
 		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
-		Boot: func(ctx context.Context, memory, state *os.File) error {
+		Boot: func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
 			return bootTemplate(ctx, c, blank, memory, state)
 		},
 	})
 }
 
-// bootTemplate boots a machine until its agent is up and saves it.
-func bootTemplate(ctx context.Context, c qemu.Config, blank vmm.MachineSpec, memory, state *os.File) error {
+// bootTemplate boots a machine until its agent is up and saves it. It returns
+// how long the boot took.
+func bootTemplate(ctx context.Context, c qemu.Config, blank vmm.MachineSpec, memory, state *os.File) (time.Duration, error) {
 	for i := range blank.Disks {
 		slot, err := emptySlot(blank.Disks[i].ReadOnly)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer slot.Close()
 		blank.Disks[i].File = slot
 	}
 	blank.Memory = &vmm.Memory{File: memory}
+	begin := time.Now()
 	m, err := qemu.Start(ctx, c, blank)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer m.Kill()
 	if err := awaitAgent(ctx, m); err != nil {
-		return explainEnd(m, err)
+		return 0, explainEnd(m, err)
 	}
-	return m.Save(ctx, state)
+	took := time.Since(begin)
+	return took, m.Save(ctx, state)
 }
 
 // emptySlot returns a file without a name for a disk of a template.

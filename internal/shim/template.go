@@ -12,9 +12,15 @@ import (
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// Templates opens the store of saved machines.
+// Templates opens the store of saved machines. Installations share no
+// templates, even if they keep them in the same memory.
 func Templates(cfg config.Config) (*template.Store, error) {
-	return template.Open(filepath.Join(cfg.Storage.Root, "templates"))
+	store, err := template.Open(filepath.Join(cfg.Storage.Root, "templates"))
+	if err != nil {
+		return nil, err
+	}
+	store.KeepInMemory(filepath.Join(cfg.Template.MemoryDir, template.Key(cfg.Storage.Root)), int64(cfg.Template.MemoryMiB)<<20)
+	return store, nil
 }
 
 // MakeTemplate returns the template from which a container of one image is

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -20,7 +22,8 @@ type Recipe struct {
 	// MemorySize is the guest's memory in bytes.
 	MemorySize int64
 	// Boot boots a machine on this memory, waits until it is up, and saves it.
-	Boot func(ctx context.Context, memory, state *os.File) error
+	// It returns how long the machine took from its start until it was up.
+	Boot func(ctx context.Context, memory, state *os.File) (time.Duration, error)
 }
 
 // GetOrCreate returns the template of a recipe and makes it when there is
@@ -44,42 +47,52 @@ func (s *Store) GetOrCreate(ctx context.Context, r Recipe) (*Template, error) {
 	return s.Get(r.Key)
 }
 
-// create boots and saves a machine beside its place and moves it there.
+// create boots and saves a machine, and moves it to its place whole.
 func (s *Store) create(ctx context.Context, r Recipe) error {
 	if err := s.checkRoom(r.MemorySize); err != nil {
 		return err
 	}
-	staging, err := s.holdNew()
-	if err != nil {
-		return err
-	}
-	defer staging.remove()
 	memory, err := newMemory(r.MemorySize)
 	if err != nil {
 		return err
 	}
 	defer memory.Close()
-	state, err := os.OpenFile(filepath.Join(staging.path, fileState), os.O_CREATE|os.O_RDWR, 0o600)
+	state, err := newMemory(0)
 	if err != nil {
 		return err
 	}
 	defer state.Close()
-	if err := r.Boot(ctx, memory, state); err != nil {
+	took, err := r.Boot(ctx, memory, state)
+	if err != nil {
 		return err
 	}
-	t := &Template{Key: r.Key, Description: r.Description, Created: time.Now().UTC(), MemorySize: r.MemorySize}
-	if err := t.write(staging.path, memory); err != nil {
+	place := s.place(memory)
+	t := &Template{
+		Key: r.Key, Description: r.Description, Created: time.Now().UTC(),
+		MemorySize: r.MemorySize, BootTook: took, InMemory: place != s,
+	}
+	return place.put(t, memory, state)
+}
+
+// put writes a template beside its place and moves it there.
+func (s *Store) put(t *Template, memory, state *os.File) error {
+	staging, err := s.holdNew()
+	if err != nil {
+		return err
+	}
+	defer staging.remove()
+	if err := t.write(staging.path, memory, state); err != nil {
 		return err
 	}
 	// One without a manifest is none, and in the way all the same.
-	if err := s.Remove(r.Key); err != nil {
+	if err := s.Remove(t.Key); err != nil {
 		return err
 	}
-	return os.Rename(staging.path, filepath.Join(s.dir, r.Key))
+	return os.Rename(staging.path, filepath.Join(s.dir, t.Key))
 }
 
-// write stores the memory and the manifest.
-func (t *Template) write(dir string, memory *os.File) error {
+// write stores the memory, the device state and the manifest.
+func (t *Template) write(dir string, memory, state *os.File) error {
 	stored, err := os.OpenFile(filepath.Join(dir, fileMemory), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -93,11 +106,14 @@ func (t *Template) write(dir string, memory *os.File) error {
 	if err := stored.Chmod(0o666); err != nil {
 		return err
 	}
-	state, err := os.ReadFile(filepath.Join(dir, fileState))
+	saved, err := io.ReadAll(io.NewSectionReader(state, 0, math.MaxInt64))
 	if err != nil {
+		return fmt.Errorf("store device state: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fileState), saved, 0o600); err != nil {
 		return err
 	}
-	sum := sha256.Sum256(state)
+	sum := sha256.Sum256(saved)
 	t.StateDigest = hex.EncodeToString(sum[:])
 	manifest, err := json.MarshalIndent(t, "", "  ")
 	if err != nil {

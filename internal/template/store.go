@@ -42,12 +42,23 @@ type Template struct {
 	MemoryUsed int64 `json:"memoryUsed"`
 	// StateDigest is of the device state, in hexadecimal digits.
 	StateDigest string `json:"stateDigest"`
+	// BootTook is how long the machine took from its start until it was up.
+	BootTook time.Duration `json:"bootTook"`
+	// InMemory says that it is kept in the host's memory and not on disk.
+	InMemory bool `json:"inMemory,omitempty"`
 
 	dir string
 }
 
-// Store is a directory of templates.
-type Store struct{ dir string }
+// Store is a directory of templates, and perhaps another one in memory for
+// those that are small.
+type Store struct {
+	dir string
+	// memory is a store in a file system of memory, nil when there is none, and
+	// limit is what may be kept there, in bytes.
+	memory *Store
+	limit  int64
+}
 
 // Open returns the store in dir and makes it when missing, and removes what
 // killed processes have left in it. Nobody but root may look into it: a
@@ -76,6 +87,11 @@ func Key(parts ...string) string {
 func (s *Store) Get(key string) (*Template, error) {
 	if !validKey.MatchString(key) {
 		return nil, fmt.Errorf("template %q: %w", key, errdefs.ErrInvalidArgument)
+	}
+	if m := s.inMemory(); m != nil {
+		if t, err := m.Get(key); err == nil {
+			return t, nil
+		}
 	}
 	t, err := s.read(key)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,11 +151,23 @@ func orDamaged(err error) error {
 
 // List returns all templates, the most recently used first.
 func (s *Store) List() ([]*Template, error) {
+	used := map[string]time.Time{}
+	list, err := s.listInto(used)
+	if m := s.inMemory(); err == nil && m != nil {
+		var more []*Template
+		more, err = m.listInto(used)
+		list = append(list, more...)
+	}
+	slices.SortFunc(list, func(a, b *Template) int { return used[b.Key].Compare(used[a.Key]) })
+	return list, err
+}
+
+// listInto lists one directory, and notes when each template was used.
+func (s *Store) listInto(used map[string]time.Time) ([]*Template, error) {
 	paths, err := filepath.Glob(filepath.Join(s.dir, "*", fileManifest))
 	if err != nil {
 		return nil, fmt.Errorf("list templates: %w", err)
 	}
-	used := map[string]time.Time{}
 	var list []*Template
 	for _, path := range paths {
 		key := filepath.Base(filepath.Dir(path))
@@ -153,7 +181,6 @@ func (s *Store) List() ([]*Template, error) {
 			list = append(list, t)
 		}
 	}
-	slices.SortFunc(list, func(a, b *Template) int { return used[b.Key].Compare(used[a.Key]) })
 	return list, nil
 }
 
@@ -161,6 +188,11 @@ func (s *Store) List() ([]*Template, error) {
 func (s *Store) Remove(key string) error {
 	if !validKey.MatchString(key) {
 		return fmt.Errorf("template %q: %w", key, errdefs.ErrInvalidArgument)
+	}
+	if m := s.inMemory(); m != nil {
+		if err := m.Remove(key); err != nil {
+			return err
+		}
 	}
 	// Out of everybody's way first, so that no half of it is found.
 	gone, err := s.holdNew()
@@ -182,6 +214,9 @@ func (s *Store) Clear() error {
 		return fmt.Errorf("remove templates: %w", err)
 	}
 	var errs []error
+	if m := s.inMemory(); m != nil {
+		errs = append(errs, m.Clear())
+	}
 	for _, e := range entries {
 		if validKey.MatchString(e.Name()) {
 			errs = append(errs, s.Remove(e.Name()))

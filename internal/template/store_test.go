@@ -27,10 +27,10 @@ const memorySize = 64 * page
 func recipe(key, content string) Recipe {
 	return Recipe{
 		Key: key, Description: "a test", MemorySize: memorySize,
-		Boot: func(_ context.Context, memory, state *os.File) error {
+		Boot: func(_ context.Context, memory, state *os.File) (time.Duration, error) {
 			_, err := memory.WriteAt([]byte(content), page)
 			_, stateErr := state.WriteString("state of " + content)
-			return errors.Join(err, stateErr)
+			return 7 * time.Second, errors.Join(err, stateErr)
 		},
 	}
 }
@@ -95,7 +95,7 @@ func TestCreateThenGet(t *testing.T) {
 		t.Errorf("made %+v", made)
 	}
 	again := recipe(key, "")
-	again.Boot = func(context.Context, *os.File, *os.File) error { return errors.New("booted again") }
+	again.Boot = func(context.Context, *os.File, *os.File) (time.Duration, error) { return 0, errors.New("booted again") }
 	if diff := cmp.Diff(made, create(t, s, again), cmp.AllowUnexported(Template{})); diff != "" {
 		t.Errorf("made and got differ:\n%s", diff)
 	}
@@ -146,7 +146,7 @@ func TestGoroutinesMakeOne(t *testing.T) {
 	var boots atomic.Int32
 	r := recipe(key, "memory")
 	boot := r.Boot
-	r.Boot = func(ctx context.Context, memory, state *os.File) error {
+	r.Boot = func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
 		boots.Add(1)
 		return boot(ctx, memory, state)
 	}
@@ -177,8 +177,17 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		r := recipe(Key("x"), "memory")
 		boot := r.Boot
-		r.Boot = func(ctx context.Context, memory, state *os.File) error {
+		r.Boot = func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
 			fmt.Println("booting")
+			// What it would leave behind, were it killed.
+			h, err := s.holdNew()
+			if err != nil {
+				return 0, err
+			}
+			defer h.remove()
+			if err := os.WriteFile(filepath.Join(h.path, fileState), nil, 0o600); err != nil {
+				return 0, err
+			}
 			// Until the test closes our input.
 			_, _ = os.Stdin.Read(make([]byte, 1))
 			return boot(ctx, memory, state)
@@ -358,10 +367,10 @@ func TestFailedBootLeavesNothing(t *testing.T) {
 	s, key := open(t), Key("x")
 	failure := errors.New("the guest panicked")
 	r := recipe(key, "")
-	r.Boot = func(_ context.Context, memory, state *os.File) error {
+	r.Boot = func(_ context.Context, memory, state *os.File) (time.Duration, error) {
 		_, _ = memory.WriteAt([]byte("half"), 0)
 		_, _ = state.WriteString("half")
-		return failure
+		return 0, failure
 	}
 	if _, err := s.GetOrCreate(t.Context(), r); !errors.Is(err, failure) {
 		t.Errorf("GetOrCreate gives %v", err)
@@ -389,7 +398,9 @@ func TestFullDisk(t *testing.T) {
 	t.Run("found before the boot", func(t *testing.T) {
 		r := recipe(Key("x"), "")
 		r.MemorySize = 2 << 20
-		r.Boot = func(context.Context, *os.File, *os.File) error { return errors.New("booted in vain") }
+		r.Boot = func(context.Context, *os.File, *os.File) (time.Duration, error) {
+			return 0, errors.New("booted in vain")
+		}
 		if _, err := s.GetOrCreate(t.Context(), r); !errdefs.IsResourceExhausted(err) || !strings.Contains(err.Error(), "free space") {
 			t.Errorf("GetOrCreate gives %v", err)
 		}
@@ -397,10 +408,10 @@ func TestFullDisk(t *testing.T) {
 	t.Run("found when the memory is stored", func(t *testing.T) {
 		r := recipe(Key("x"), "")
 		r.MemorySize = 900 << 10
-		r.Boot = func(_ context.Context, memory, state *os.File) error {
+		r.Boot = func(_ context.Context, memory, state *os.File) (time.Duration, error) {
 			_, err := memory.Write(bytes.Repeat([]byte("x"), 900<<10))
 			_, stateErr := state.Write(make([]byte, 300<<10))
-			return errors.Join(err, stateErr)
+			return 0, errors.Join(err, stateErr)
 		}
 		if _, err := s.GetOrCreate(t.Context(), r); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("GetOrCreate gives %v", err)

@@ -260,6 +260,67 @@ func TestNoSpaceForTemplate(t *testing.T) {
 	}
 }
 
+// TestTemplateInMemory keeps small templates in memory and large ones on disk.
+func TestTemplateInMemory(t *testing.T) {
+	in := install(t)
+	memory := in.mkdir("memory")
+	if err := unix.Mount("memory", memory, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(memory, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	root := in.mkdir("store")
+	inMemory := func(mib int) []string {
+		t.Helper()
+		in.configure("storage.root="+quote(root), "template.memory_dir="+quote(filepath.Join(memory, "templates")), fmt.Sprintf("template.memory_mib=%d", mib))
+		if log := in.sandboxLog(); !strings.Contains(log, saysClone) || strings.Contains(log, saysBoot) {
+			t.Errorf("log:\n%s", log)
+		}
+		if len(in.templates()) != 1 {
+			t.Errorf("templates %+v, want one", in.templates())
+		}
+		found, err := filepath.Glob(filepath.Join(memory, "templates", "*", "*", "manifest.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if found := inMemory(256); len(found) != 1 || !strings.Contains(in.must("template", "list"), " memory ") {
+		t.Errorf("in memory: %q\n%s", found, in.must("template", "list"))
+	}
+	in.must("template", "rm", "--all")
+	if found := inMemory(1); len(found) != 0 || !strings.Contains(in.must("template", "list"), " disk ") {
+		t.Errorf("in memory: %q\n%s", found, in.must("template", "list"))
+	}
+}
+
+// TestSlowClonesAreNotUsed has clones that took longer than the boot.
+func TestSlowClonesAreNotUsed(t *testing.T) {
+	in := install(t)
+	dir := in.ownTemplates()
+	key := in.must("template", "create")
+	slow := strings.Repeat(",3600000000000", 9)[1:]
+	if err := os.WriteFile(filepath.Join(dir, key, "pace.json"), []byte("["+slow+"]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if log := in.sandboxLog(); !strings.Contains(log, saysBoot) || !strings.Contains(log, "take 1h0m0s here, a boot") || strings.Contains(log, saysClone) {
+		t.Errorf("log:\n%s", log)
+	}
+	if all := in.templates(); len(all) != 1 {
+		t.Errorf("a slow template is not a damaged one: %+v", all)
+	}
+	// After enough of that they are tried again.
+	if err := os.Remove(filepath.Join(dir, key, "pace.json")); err != nil {
+		t.Fatal(err)
+	}
+	if log := in.sandboxLog(); !strings.Contains(log, saysClone) {
+		t.Errorf("log:\n%s", log)
+	}
+}
+
 // TestFailureKeepsTemplate: what a boot fails of too says nothing against the
 // template.
 func TestFailureKeepsTemplate(t *testing.T) {

@@ -68,6 +68,7 @@ func (in *installation) configure(settings ...string) {
 		"vm.initrd=" + quote(filepath.Join(in.dir, initrdFile)),
 		"vm.memory_mib=256",
 		"storage.root=" + quote(suite.storage),
+		"template.memory_mib=0",
 		"runtime.state=" + quote(in.state),
 		`runtime.log_level="debug"`,
 	}
