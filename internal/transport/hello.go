@@ -40,17 +40,25 @@ type Timing struct {
 	Microseconds int64 `json:"us"`
 }
 
-// SendHello writes h as one message.
-func SendHello(w io.Writer, h Hello) error {
+// Encode returns h as one message.
+func (h Hello) Encode() ([]byte, error) {
 	body, err := json.Marshal(h)
 	if err != nil {
-		return fmt.Errorf("encode hello: %w", err)
+		return nil, fmt.Errorf("encode hello: %w", err)
 	}
 	if len(body) > maxHello {
-		return fmt.Errorf("%w: %d bytes", ErrHello, len(body))
+		return nil, fmt.Errorf("%w: %d bytes", ErrHello, len(body))
 	}
-	message := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
-	if _, err := w.Write(append(message, body...)); err != nil {
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...), nil
+}
+
+// SendHello writes h as one message.
+func SendHello(w io.Writer, h Hello) error {
+	message, err := h.Encode()
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(message); err != nil {
 		return fmt.Errorf("send hello: %w", err)
 	}
 	return nil

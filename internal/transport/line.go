@@ -18,13 +18,47 @@ const (
 // errLine says that the other end does not speak as agreed.
 var errLine = errors.New("transport: unexpected byte on an idle line")
 
-// OfferLine tells the host that the guest is up and waits until it takes the
-// line. The guest calls it before NewGuest.
-func OfferLine(line io.ReadWriter) error {
-	if _, err := line.Write([]byte{lineOffered}); err != nil {
-		return fmt.Errorf("offer the line: %w", err)
+// StillLine is a line that carries nothing until the host has taken it: reads
+// and writes wait. So a guest can begin its session, and all that works on it,
+// before the line is offered, and a clone has that much less to do.
+type StillLine struct {
+	io.ReadWriteCloser
+	// taken is closed when the host has taken the line, or never will.
+	taken chan struct{}
+	err   error
+}
+
+// NewStillLine makes a line of one that nothing was sent on.
+func NewStillLine(line io.ReadWriteCloser) *StillLine {
+	return &StillLine{ReadWriteCloser: line, taken: make(chan struct{})}
+}
+
+// Offer tells the host that the guest is up and waits until it takes the
+// line. It is called once.
+func (l *StillLine) Offer() error {
+	defer close(l.taken)
+	if _, err := l.ReadWriteCloser.Write([]byte{lineOffered}); err != nil {
+		l.err = fmt.Errorf("offer the line: %w", err)
+		return l.err
 	}
-	return readByte(line, lineTaken)
+	l.err = readByte(l.ReadWriteCloser, lineTaken)
+	return l.err
+}
+
+// Read implements io.Reader.
+func (l *StillLine) Read(p []byte) (int, error) {
+	if <-l.taken; l.err != nil {
+		return 0, l.err
+	}
+	return l.ReadWriteCloser.Read(p)
+}
+
+// Write implements io.Writer.
+func (l *StillLine) Write(p []byte) (int, error) {
+	if <-l.taken; l.err != nil {
+		return 0, l.err
+	}
+	return l.ReadWriteCloser.Write(p)
 }
 
 // AwaitLine waits until the guest has offered the line.

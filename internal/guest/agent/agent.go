@@ -77,7 +77,7 @@ func Run(version string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	finder := device.System()
-	session, err := connect(ctx, line, finder)
+	session, offer, err := connect(ctx, line, finder)
 	if err != nil {
 		return fmt.Errorf("connect to host: %w", err)
 	}
@@ -86,6 +86,7 @@ func Run(version string) error {
 	return serve(ctx, session, parts{
 		version: version,
 		boot:    boot,
+		offer:   offer,
 		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
 		mounter: mounter,
 		bundles: bundle.NewStore(bundlesDir, mounter),
@@ -96,7 +97,9 @@ func Run(version string) error {
 type parts struct {
 	version string
 	// boot has the steps of the start up to the agent's own.
-	boot    stamp.List
+	boot stamp.List
+	// offer tells the host that the guest is up, and returns when it listens.
+	offer   func() error
 	runtime container.Config
 	mounter *mount.Mounter
 	bundles *bundle.Store
@@ -129,7 +132,7 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, control) }()
 	defer func() { _ = server.Close() }()
-	if err := sayHello(ctx, session, p); err != nil {
+	if err := introduce(ctx, session, p); err != nil {
 		return err
 	}
 	select {
@@ -143,13 +146,35 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	}
 }
 
-func sayHello(ctx context.Context, session transport.Session, p parts) error {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+// introduce offers the line to the host and says hello. A machine is saved
+// while the line is on offer, and each of its clones goes on from there: all
+// that can be done before is done before.
+func introduce(ctx context.Context, session transport.Session, p parts) error {
+	message, err := hello(p.version, p.boot).Encode()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	said := make(chan error, 1)
+	// It is on its way up to the line, and waits there.
+	go func() { said <- sayHello(ctx, session, message) }()
+	if err := p.offer(); err != nil {
+		return err
+	}
+	limit := time.AfterFunc(readyTimeout, cancel)
+	defer limit.Stop()
+	return <-said
+}
+
+func sayHello(ctx context.Context, session transport.Session, message []byte) error {
 	conn, err := session.Dial(ctx, transport.PortReady)
 	if err != nil {
 		return fmt.Errorf("tell the host that the guest is ready: %w", err)
 	}
 	defer func() { _ = conn.Close() }()
-	return transport.SendHello(conn, hello(p.version, p.boot))
+	if _, err := conn.Write(message); err != nil {
+		return fmt.Errorf("tell the host that the guest is ready: %w", err)
+	}
+	return nil
 }

@@ -95,6 +95,7 @@ func boot(t *testing.T) *machine {
 			runtime: container.Config{
 				Binary: "crun", Args: []string{"--cgroup-manager=cgroupfs"}, Root: filepath.Join(m.dir, "crun"),
 			},
+			offer:   func() error { return nil },
 			boot:    stamp.List{{Step: "agent", Microseconds: 1}},
 			mounter: mounter, bundles: bundle.NewStore(filepath.Join(m.dir, "bundles"), mounter),
 		})

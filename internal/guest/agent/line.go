@@ -53,23 +53,22 @@ type ports interface {
 	Port(ctx context.Context, name string) (string, error)
 }
 
-// connect opens the line that the command line names.
-func connect(ctx context.Context, line commandLine, from ports) (transport.Session, error) {
+// connect opens the line that the command line names. Nothing is sent before
+// offer is called, which returns when the host has taken the line.
+func connect(ctx context.Context, line commandLine, from ports) (session transport.Session, offer func() error, err error) {
 	switch kind := line["dougong.transport"]; kind {
 	case "vsock":
-		return transport.NewVsockGuest()
+		session, err = transport.NewVsockGuest()
+		return session, func() error { return nil }, err
 	case "", "virtio-serial":
 		port, err := openPort(ctx, from)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if err := transport.OfferLine(port); err != nil {
-			_ = port.Close()
-			return nil, err
-		}
-		return transport.NewGuest(port), nil
+		still := transport.NewStillLine(port)
+		return transport.NewGuest(still), still.Offer, nil
 	default:
-		return nil, fmt.Errorf("dougong.transport=%s: want vsock or virtio-serial", kind)
+		return nil, nil, fmt.Errorf("dougong.transport=%s: want vsock or virtio-serial", kind)
 	}
 }
 

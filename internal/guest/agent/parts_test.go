@@ -31,7 +31,7 @@ func TestCommandLine(t *testing.T) {
 	if line := readCommandLine("/nonexistent"); line.level() != 0 {
 		t.Errorf("without a command line: level %v", line.level())
 	}
-	if _, err := connect(t.Context(), commandLine{"dougong.transport": "pigeon"}, nil); err == nil {
+	if _, _, err := connect(t.Context(), commandLine{"dougong.transport": "pigeon"}, nil); err == nil {
 		t.Error("an unknown transport is no error")
 	}
 }
