@@ -77,21 +77,23 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	shares := spec.Shares
 	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
 	spec.Cmdline += " " + modulesParameter
-	done := s.phase(ctx, "memory")
-	memory, take, err := cloneMemory(t, len(shares) > 0 || s.opts.CopyTemplates)
-	done()
+	memory, err := s.cloneMemory(ctx, t, len(shares) > 0 || s.opts.CopyTemplates)
 	if err != nil {
 		return err
 	}
-	spec.Memory = memory
-	done = s.phase(ctx, "spawn")
+	spec.Memory = &memory.Memory
+	done := s.phase(ctx, "spawn")
 	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
 	done()
 	// QEMU has opened its memory, and must not be able to do so once more
 	// when the guest runs.
-	take()
+	filled := memory.give()
 	if err != nil {
 		return err
+	}
+	if filled != nil {
+		m.Kill()
+		return filled
 	}
 	if err := s.resume(ctx, m, state, shares); err != nil {
 		err = explainEnd(m, err)
@@ -110,21 +112,37 @@ func newGeneration() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// cloneMemory is the memory of a clone: the template's own, copied on write,
-// or a copy, which other processes can serve devices in.
-func cloneMemory(t *template.Template, copied bool) (*vmm.Memory, func(), error) {
-	if copied {
-		f, err := t.Copy()
+// lentMemory is the memory of a clone.
+type lentMemory struct {
+	vmm.Memory
+	// give waits until the memory is as it has to be when the guest goes on,
+	// and takes away what only the VMM's start needed.
+	give func() error
+}
+
+// cloneMemory is the template's own memory, copied on write, or a copy, which
+// other processes can serve devices in. It is copied while the VMM starts.
+func (s *Sandbox) cloneMemory(ctx context.Context, t *template.Template, copied bool) (*lentMemory, error) {
+	if !copied {
+		dir, name, take, err := t.Lend()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		return &vmm.Memory{File: f}, func() { _ = f.Close() }, nil
+		return &lentMemory{vmm.Memory{File: dir, Name: name, Private: true}, func() error { take(); return nil }}, nil
 	}
-	dir, name, take, err := t.Lend()
+	f, fill, err := t.Copy()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &vmm.Memory{File: dir, Name: name, Private: true}, take, nil
+	filled := make(chan error, 1)
+	go func() {
+		defer s.phase(ctx, "memory")()
+		filled <- fill()
+	}()
+	return &lentMemory{vmm.Memory{File: f}, func() error {
+		defer f.Close()
+		return <-filled
+	}}, nil
 }
 
 // resume lets a clone run, plugs its shares in and connects to its agent.

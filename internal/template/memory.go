@@ -34,24 +34,26 @@ func (t *Template) State() (*os.File, error) {
 	return f, nil
 }
 
-// Copy returns a copy of the memory for one clone. It costs time and memory
-// for every page that the template uses, and may be shared with other
-// processes.
-func (t *Template) Copy() (*os.File, error) {
+// Copy returns memory for one clone, which may be shared with other processes,
+// and what makes it a copy of the template's. That costs time and memory for
+// every page that the template uses; a VMM may open the memory meanwhile, but
+// not go on.
+func (t *Template) Copy() (memory *os.File, fill func() error, err error) {
 	stored, err := os.Open(filepath.Join(t.dir, fileMemory))
 	if err != nil {
-		return nil, fmt.Errorf("open memory of template: %w", err)
+		return nil, nil, fmt.Errorf("open memory of template: %w", err)
 	}
-	defer stored.Close()
-	memory, err := newMemory(t.MemorySize)
-	if err != nil {
-		return nil, err
+	if memory, err = newMemory(t.MemorySize); err != nil {
+		_ = stored.Close()
+		return nil, nil, err
 	}
-	if _, err := copyUsed(memory, stored, t.MemorySize); err != nil {
-		_ = memory.Close()
-		return nil, fmt.Errorf("copy memory of template: %w", err)
-	}
-	return memory, nil
+	return memory, func() error {
+		defer stored.Close()
+		if _, err := copyUsed(memory, stored, t.MemorySize); err != nil {
+			return fmt.Errorf("copy memory of template: %w", err)
+		}
+		return nil
+	}, nil
 }
 
 // Lend makes the template's own memory reachable as the file name in the

@@ -73,7 +73,7 @@ func TestLendOfARemovedTemplate(t *testing.T) {
 	if _, _, _, err := made.Lend(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Lend gives %v", err)
 	}
-	if _, err := made.Copy(); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := made.Copy(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Copy gives %v", err)
 	}
 	if left := names(t, s); len(left) > 0 {
@@ -81,14 +81,27 @@ func TestLendOfARemovedTemplate(t *testing.T) {
 	}
 }
 
-// TestCopy gives each clone memory of its own.
-func TestCopy(t *testing.T) {
-	made := create(t, open(t), recipe(Key("x"), "memory"))
-	first, err := made.Copy()
+// copyOf is a copy of a template's memory.
+func copyOf(t *testing.T, made *Template) *os.File {
+	t.Helper()
+	memory, fill, err := made.Copy()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.Close()
+	t.Cleanup(func() { _ = memory.Close() })
+	if info, err := memory.Stat(); err != nil || info.Size() != made.MemorySize {
+		t.Errorf("memory of %v bytes, want %d from the beginning: %v", info.Size(), made.MemorySize, err)
+	}
+	if err := fill(); err != nil {
+		t.Fatal(err)
+	}
+	return memory
+}
+
+// TestCopy gives each clone memory of its own.
+func TestCopy(t *testing.T) {
+	made := create(t, open(t), recipe(Key("x"), "memory"))
+	first := copyOf(t, made)
 	original, err := os.ReadFile(filepath.Join(made.dir, fileMemory))
 	if err != nil {
 		t.Fatal(err)
@@ -99,11 +112,7 @@ func TestCopy(t *testing.T) {
 	if _, err := first.WriteAt([]byte("changed"), page); err != nil {
 		t.Fatal(err)
 	}
-	second, err := made.Copy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer second.Close()
+	second := copyOf(t, made)
 	if got := content(t, second); !bytes.Equal(got, original) {
 		t.Error("one copy changed the other")
 	}

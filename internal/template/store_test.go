@@ -444,11 +444,7 @@ func TestDamagedIsRemoved(t *testing.T) {
 			if _, err := s.Get(key); !errdefs.IsNotFound(err) {
 				t.Errorf("Get gives %v", err)
 			}
-			memory, err := create(t, s, recipe(key, "new")).Copy()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer memory.Close()
+			memory := copyOf(t, create(t, s, recipe(key, "new")))
 			got := make([]byte, 3)
 			if _, err := memory.ReadAt(got, page); err != nil || string(got) != "new" {
 				t.Errorf("the memory has %q, %v", got, err)
