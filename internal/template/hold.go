@@ -61,7 +61,7 @@ func (s *Store) lockKey(ctx context.Context, key string) (unlock func(), err err
 	}
 	locked := make(chan result, 1)
 	go func() {
-		lock, err := lockPath(filepath.Join(s.dir, lockPrefix+key))
+		lock, err := lockPath(ctx, filepath.Join(s.dir, lockPrefix+key))
 		locked <- result{lock, err}
 	}()
 	select {
@@ -82,9 +82,13 @@ func (s *Store) lockKey(ctx context.Context, key string) (unlock func(), err err
 }
 
 // lockPath locks a file that is made when missing, and anew when a sweep has
-// removed it meanwhile.
-func lockPath(path string) (*os.File, error) {
+// removed it meanwhile. Once ctx has ended no file is made any more: nobody
+// would remove it.
+func lockPath(ctx context.Context, path string) (*os.File, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		lock, err := lockFile(path, os.O_CREATE|os.O_RDWR, unix.LOCK_EX)
 		if !errors.Is(err, errStale) {
 			return lock, err
