@@ -18,6 +18,7 @@ import (
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/seccomp"
 	"dougong.dev/dougong/internal/shim"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/transport"
@@ -62,6 +63,7 @@ func (l *lab) newSubject() (*subject, error) {
 	if err != nil {
 		return nil, err
 	}
+	seccomp.Embed(guest.Spec)
 	files, err := oci.Files(run, nil)
 	if err != nil {
 		return nil, err

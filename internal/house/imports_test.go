@@ -78,6 +78,7 @@ var rules = []rule{
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},
 	{name: "leaves", from: []string{"internal/transport"}, only: []string{"internal/transport"}},
 	{name: "leaves", from: []string{"internal/qmp"}, only: []string{"internal/qmp"}},
+	{name: "leaves", from: []string{"internal/seccomp"}, only: []string{"internal/seccomp"}},
 	{name: "leaves", from: []string{"internal/oci"}, only: []string{"internal/oci"}},
 	{name: "leaves", from: []string{"internal/config"}, only: []string{"internal/config"}},
 	{name: "leaves", from: []string{"internal/record"}, only: []string{"internal/record"}},

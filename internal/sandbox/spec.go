@@ -11,6 +11,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/seccomp"
 	"dougong.dev/dougong/internal/storage"
 )
 
@@ -56,6 +57,7 @@ func guestPlan(id string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", id, err)
 	}
+	seccomp.Embed(plan.Spec)
 	var binds []specBind
 	for _, b := range plan.Binds {
 		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
