@@ -73,7 +73,7 @@ func machineArgs(spec vmm.MachineSpec, fds FDs) []string {
 	return []string{
 		"-machine", machine,
 		"-bios", firmware(spec),
-		"-accel", accelerator(spec.Accelerator, spec.MemoryMiB),
+		"-accel", accelerator(spec),
 		"-cpu", cpuModel(spec.Accelerator),
 		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", spec.CPUs, max(spec.CPUs, spec.MaxCPUs)),
 		"-m", "size=" + strconv.Itoa(spec.MemoryMiB) + "M",
@@ -94,18 +94,25 @@ func firmware(spec vmm.MachineSpec) string {
 // Bounds of TCG's cache of translated code in MiB, and the share of the
 // guest's memory that it is between them. A boot fills it, it never shrinks,
 // and so it is most of what a small idle machine costs; a large machine runs
-// more code.
+// more code. A clone begins with nothing translated: with room for all that the
+// start of a container takes, it translates nothing twice, and what it has no
+// use for costs nothing.
 const (
 	minTCGCache   = 16
+	cloneTCGCache = 64
 	maxTCGCache   = 128
 	tcgCacheShare = 16
 )
 
-func accelerator(a vmm.Accelerator, memoryMiB int) string {
-	if a == vmm.KVM {
+func accelerator(spec vmm.MachineSpec) string {
+	if spec.Accelerator == vmm.KVM {
 		return "kvm"
 	}
-	return "tcg,thread=multi,tb-size=" + strconv.Itoa(min(max(memoryMiB/tcgCacheShare, minTCGCache), maxTCGCache))
+	least := minTCGCache
+	if spec.Saved {
+		least = cloneTCGCache
+	}
+	return "tcg,thread=multi,tb-size=" + strconv.Itoa(min(max(spec.MemoryMiB/tcgCacheShare, least), maxTCGCache))
 }
 
 // cpuModel is for KVM the host's own CPU and for TCG all that it can do
