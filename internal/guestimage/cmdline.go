@@ -23,6 +23,9 @@ var common = []string{
 	"random.trust_cpu=on", "cryptomgr.notests", "rcupdate.rcu_expedited=1",
 	"audit=0", "selinux=0", "apparmor=0",
 	"cgroup_no_v1=all",
+	// On tmpfs, where files can be sealed, crun does not see that its own is
+	// protected, and makes a copy of itself for each command.
+	"rootfstype=ramfs",
 }
 
 // emulated parameters: no patching of the running kernel beside what has to be,

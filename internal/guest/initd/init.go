@@ -54,7 +54,7 @@ func boot(times *stamp.List) error {
 func runAgent(times stamp.List) error {
 	agent := exec.Command("/proc/self/exe", AgentArg)
 	agent.Args[0] = "dougong-agent"
-	agent.Env = []string{"PATH=/usr/bin:/bin", "HOME=/root", "GOGC=50", times.Environ()}
+	agent.Env = []string{"PATH=/usr/bin:/bin", "HOME=/root", "GOGC=100", "GODEBUG=asyncpreemptoff=1", times.Environ()}
 	agent.Stdout, agent.Stderr = os.Stdout, os.Stderr
 	if err := agent.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)

@@ -97,7 +97,7 @@ func TestRunAgent(t *testing.T) {
 		"fail":        "ended: exit status 7",
 		"die":         "ended: killed by killed",
 		"orphan":      "ended: <nil>",
-		"environment": "[PATH=/usr/bin:/bin HOME=/root GOGC=50 DOUGONG_BOOT=kernel:5]\nended: <nil>",
+		"environment": "[PATH=/usr/bin:/bin HOME=/root GOGC=100 GODEBUG=asyncpreemptoff=1 DOUGONG_BOOT=kernel:5]\nended: <nil>",
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			dir := t.TempDir()

@@ -102,11 +102,24 @@ func contain() {
 		timed("crun-run", "/usr/bin/crun", "run", "--bundle", bundle, id)
 		timed("crun-create", "/usr/bin/crun", "create", "--pid-file", pidFile, "--bundle", bundle, id)
 		ended := follow(pidFile)
+		report("crun-program", program(pidFile))
 		timed("crun-start", "/usr/bin/crun", "start", id)
 		// The container only begins to run now, and delete would kill it.
 		ended()
 		timed("crun-delete", "/usr/bin/crun", "delete", "--force", id)
 	}
+}
+
+// program is what the process in pidFile runs, crun itself until its start.
+func program(pidFile string) string {
+	text, err := os.ReadFile(pidFile)
+	if err == nil {
+		var path string
+		if path, err = os.Readlink("/proc/" + strings.TrimSpace(string(text)) + "/exe"); err == nil {
+			return path
+		}
+	}
+	return err.Error()
 }
 
 // follow returns a function that waits for the end of the process in pidFile.
