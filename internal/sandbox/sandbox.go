@@ -37,6 +37,8 @@ type Sandbox struct {
 	sysctls map[string]string
 	// start has the phases of the start, until the first container runs.
 	start timeline.Recorder
+	// lasting says that the guest can write to something that outlives it.
+	lasting bool
 
 	mu         sync.Mutex
 	containers map[string]*Container
@@ -148,6 +150,7 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	// The VMM has its own copies of the files.
 	defer closeDisks(disks)
 	spec.Disks = disks
+	s.lasting = plan.Lasting()
 	if s.daemon != nil {
 		spec.Shares = append(spec.Shares, share(s.daemon))
 	}

@@ -81,6 +81,12 @@ type Plan struct {
 // NeedsShare reports whether the VM needs a file sharing daemon.
 func (p *Plan) NeedsShare() bool { return len(p.Entries) > 0 }
 
+// Lasting reports whether the VM can write to something that outlives it.
+func (p *Plan) Lasting() bool {
+	return slices.ContainsFunc(p.Disks, func(d Disk) bool { return !d.ReadOnly }) ||
+		slices.ContainsFunc(p.Entries, func(e Entry) bool { return !e.ReadOnly })
+}
+
 // New plans the storage of one container.
 func New(r Request) (*Plan, error) {
 	p := &Plan{}

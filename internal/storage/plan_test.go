@@ -139,3 +139,21 @@ func TestSerialFitsTheDevice(t *testing.T) {
 		}
 	}
 }
+
+func TestLasting(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		plan Plan
+		want bool
+	}{
+		{"disks that are read-only", Plan{Disks: []Disk{{ReadOnly: true}}}, false},
+		{"a disk that can be written to", Plan{Disks: []Disk{{ReadOnly: true}, {}}}, true},
+		{"a share that is read-only", Plan{Entries: []Entry{{ReadOnly: true}}}, false},
+		{"a share that can be written to", Plan{Entries: []Entry{{}}}, true},
+		{"nothing", Plan{}, false},
+	} {
+		if got := test.plan.Lasting(); got != test.want {
+			t.Errorf("%s: got %v", test.name, got)
+		}
+	}
+}
