@@ -76,7 +76,7 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	defer state.Close()
 	shares := spec.Shares
 	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
-	spec.Cmdline += " " + modulesParameter
+	spec.Cmdline += " " + templateParameter
 	memory, err := s.cloneMemory(ctx, t, len(shares) > 0 || s.opts.CopyTemplates)
 	if err != nil {
 		return err

@@ -13,9 +13,10 @@ import (
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// modulesParameter has the guest load the modules of devices that are plugged
-// in later too; see internal/guest/initd.
-const modulesParameter = "dougong.modules=all"
+// templateParameter tells the guest that it is to be saved and to go on as
+// clones: it loads the modules of devices that are plugged in later too, and
+// rehearses a container; see internal/guest/initd and internal/guest/agent.
+const templateParameter = "dougong.template"
 
 // slotSize is the size of a template's disks. The guest keeps it for good, so
 // it is larger than any image; file systems know their own size.
@@ -26,7 +27,7 @@ const slotSize = 1 << 40
 // the content of disks, forwarded ports and shares.
 func Template(ctx context.Context, store *template.Store, c qemu.Config, spec vmm.MachineSpec) (*template.Template, error) {
 	blank := qemu.Blank(spec)
-	blank.Cmdline += " " + modulesParameter
+	blank.Cmdline += " " + templateParameter
 	blank.KeepsMemory, blank.Generation = true, qemu.FirstGeneration
 	shape, err := qemu.Shape(c, blank)
 	if err != nil {

@@ -77,20 +77,27 @@ func Run(version string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	finder := device.System()
+	mounter := mount.New(finder)
+	p := parts{
+		version: version,
+		boot:    boot,
+		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
+		mounter: mounter,
+		bundles: bundle.NewStore(bundlesDir, mounter),
+	}
+	if line.saved() {
+		if err := rehearse(ctx, p); err != nil {
+			// Clones are slower without, and no worse.
+			slog.Warn("before the machine is saved", "error", err)
+		}
+	}
 	session, offer, err := connect(ctx, line, finder)
 	if err != nil {
 		return fmt.Errorf("connect to host: %w", err)
 	}
 	defer func() { _ = session.Close() }()
-	mounter := mount.New(finder)
-	return serve(ctx, session, parts{
-		version: version,
-		boot:    boot,
-		offer:   offer,
-		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
-		mounter: mounter,
-		bundles: bundle.NewStore(bundlesDir, mounter),
-	})
+	p.offer = offer
+	return serve(ctx, session, p)
 }
 
 // parts is what the services work with.

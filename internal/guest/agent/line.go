@@ -48,6 +48,12 @@ func (l commandLine) level() slog.Level {
 	return slog.LevelInfo
 }
 
+// saved says that this machine is to be saved and to go on as clones.
+func (l commandLine) saved() bool {
+	_, ok := l["dougong.template"]
+	return ok
+}
+
 // ports is where virtio serial ports are found by name.
 type ports interface {
 	Port(ctx context.Context, name string) (string, error)

@@ -44,7 +44,7 @@ func loadModules(list, pciDevices string) error {
 
 // allModules on the kernel's command line asks for every module: devices will
 // be plugged in later.
-const allModules = "dougong.modules=all"
+const allModules = "dougong.template"
 
 func wantsAll(cmdline string) (bool, error) {
 	line, err := os.ReadFile(cmdline)
