@@ -90,7 +90,7 @@ func nicArgs(n vmm.NIC) []string {
 	}
 	return []string{
 		"-netdev", option(backend...),
-		"-device", option("virtio-net-pci", "id="+n.ID+"-device", "netdev="+n.ID, "mac="+n.MAC, "romfile=", virtio),
+		"-device", option("virtio-net-pci", "id="+n.ID+"-device", "netdev="+n.ID, "mac="+n.MAC, "romfile=", "guest_announce=off", virtio),
 	}
 }
 
