@@ -29,7 +29,7 @@ const sharePort = 0
 func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *template.Template, err error) {
 	begin := time.Now()
 	done := s.phase(ctx, "template")
-	t, err := Template(ctx, s.opts.Templates, s.opts.QEMU, spec)
+	t, err := Template(ctx, s.opts, spec)
 	done()
 	if err != nil {
 		return nil, err
@@ -76,7 +76,9 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	defer state.Close()
 	shares := spec.Shares
 	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
-	spec.Cmdline += " " + templateParameter
+	if spec.Cmdline, err = s.opts.templateCmdline(spec); err != nil {
+		return err
+	}
 	memory, err := s.cloneMemory(ctx, t, len(shares) > 0 || s.opts.CopyTemplates)
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -175,5 +176,29 @@ func TestGuestProcess(t *testing.T) {
 		if _, err := guestProcess(bad); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v gives %v, want an invalid argument", bad, err)
 		}
+	}
+}
+
+// TestTemplateCmdline holds what machines must have in common to be clones of
+// one template.
+func TestTemplateCmdline(t *testing.T) {
+	line := func(i *agentapi.Interface) string {
+		t.Helper()
+		o := Options{Interfaces: []*agentapi.Interface{i}}
+		line, err := o.templateCmdline(vmm.MachineSpec{Cmdline: "quiet"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	one := &agentapi.Interface{Name: "eth0", AssignMac: "02:00:00:00:00:01"}
+	if got := line(one); got != line(&agentapi.Interface{Name: "eth0", AssignMac: "02:00:00:00:00:02"}) {
+		t.Errorf("a clone's own address counts: %s", got)
+	}
+	if got := line(one); got == line(&agentapi.Interface{Name: "eth0", Addresses: []string{"10.0.2.15/24"}}) {
+		t.Errorf("another network does not count: %s", got)
+	}
+	if one.AssignMac == "" {
+		t.Error("the caller's interface was changed")
 	}
 }

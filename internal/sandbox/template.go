@@ -2,12 +2,15 @@ package sandbox
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
+	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/vmm"
@@ -18,29 +21,53 @@ import (
 // rehearses a container; see internal/guest/initd and internal/guest/agent.
 const templateParameter = "dougong.template"
 
+// networkParameter has a ConfigureRequest of the agent's service in base64.
+const networkParameter = "dougong.network"
+
 // slotSize is the size of a template's disks. The guest keeps it for good, so
 // it is larger than any image; file systems know their own size.
 const slotSize = 1 << 40
 
-// Template returns the template of machines like spec, and makes it where
-// there is none. What differs from one clone to another does not matter: names,
-// the content of disks, forwarded ports and shares.
-func Template(ctx context.Context, store *template.Store, c qemu.Config, spec vmm.MachineSpec) (*template.Template, error) {
+// Template returns the template of machines like spec in the store of o, and
+// makes it where there is none. What differs from one clone to another does not
+// matter: names, the content of disks, forwarded ports and shares. The guest's
+// network must be the same for all that are to share a template; it is
+// configured before the machine is saved.
+func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.Template, error) {
 	blank := qemu.Blank(spec)
-	blank.Cmdline += " " + templateParameter
+	var err error
+	if blank.Cmdline, err = o.templateCmdline(spec); err != nil {
+		return nil, err
+	}
 	blank.KeepsMemory, blank.Generation = true, qemu.FirstGeneration
-	shape, err := qemu.Shape(c, blank)
+	shape, err := qemu.Shape(o.QEMU, blank)
 	if err != nil {
 		return nil, err
 	}
-	return store.GetOrCreate(ctx, template.Recipe{
+	return o.Templates.GetOrCreate(ctx, template.Recipe{
 		Key:         template.Key(shape...),
 		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
 		Boot: func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
-			return bootTemplate(ctx, c, blank, memory, state)
+			return bootTemplate(ctx, o.QEMU, blank, memory, state)
 		},
 	})
+}
+
+// templateCmdline is the kernel's command line in a template of spec. Of an
+// interface it leaves out what is a clone's own.
+func (o *Options) templateCmdline(spec vmm.MachineSpec) (string, error) {
+	network := &agentapi.ConfigureRequest{Routes: o.Routes}
+	for _, i := range o.Interfaces {
+		i = proto.CloneOf(i)
+		i.AssignMac = ""
+		network.Interfaces = append(network.Interfaces, i)
+	}
+	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(network)
+	if err != nil {
+		return "", fmt.Errorf("encode the network of a template: %w", err)
+	}
+	return spec.Cmdline + " " + templateParameter + " " + networkParameter + "=" + base64.RawURLEncoding.EncodeToString(value), nil
 }
 
 // bootTemplate boots a machine until its agent is up and saves it. It returns

@@ -35,7 +35,7 @@ func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides)
 	if err != nil {
 		return nil, err
 	}
-	opts := sandbox.Options{Machine: machine}
+	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), Templates: store}
 	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), nil); err != nil {
 		return nil, err
 	}
@@ -44,5 +44,5 @@ func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides)
 	limit := guestTime(cfg.VM.BootTimeout, machine)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", limit))
 	defer cancel()
-	return sandbox.Template(ctx, store, qemuConfig(cfg, id), opts.Machine)
+	return sandbox.Template(ctx, opts, opts.Machine)
 }

@@ -86,7 +86,7 @@ func Run(version string) error {
 		bundles: bundle.NewStore(bundlesDir, mounter),
 	}
 	if line.saved() {
-		if err := rehearse(ctx, p); err != nil {
+		if err := errors.Join(rehearse(ctx, p), p.prepareNetwork(ctx, line)); err != nil {
 			// Clones are slower without, and no worse.
 			slog.Warn("before the machine is saved", "error", err)
 		}
@@ -106,7 +106,10 @@ type parts struct {
 	// boot has the steps of the start up to the agent's own.
 	boot stamp.List
 	// offer tells the host that the guest is up, and returns when it listens.
-	offer   func() error
+	offer func() error
+	// network is what the network was configured as before the machine was
+	// saved, nil where it was not.
+	network *api.ConfigureRequest
 	runtime container.Config
 	mounter *mount.Mounter
 	bundles *bundle.Store

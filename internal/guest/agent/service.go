@@ -15,7 +15,6 @@ import (
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/identity"
 	"dougong.dev/dougong/internal/guest/mount"
-	"dougong.dev/dougong/internal/guest/netif"
 )
 
 // shutdownTimeout is what containers get to die when the machine goes down.
@@ -59,7 +58,7 @@ func (s *service) Configure(ctx context.Context, r *api.ConfigureRequest) (*api.
 			return nil, err
 		}
 	}
-	if err := netif.Apply(ctx, r.Interfaces, r.Routes); err != nil {
+	if err := s.configureNetwork(ctx, r); err != nil {
 		return nil, err
 	}
 	if err := identity.SetSysctls("/proc/sys", r.Sysctls); err != nil {

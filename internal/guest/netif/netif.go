@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"time"
+	"unsafe"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
@@ -100,6 +101,51 @@ func assignMAC(link netlink.Link, address string) error {
 		return fmt.Errorf("assign address %s: %w", address, err)
 	}
 	return nil
+}
+
+// AssignMACs gives interfaces that are configured as planned the addresses
+// that are to be theirs alone.
+func AssignMACs(interfaces []*agent.Interface) error {
+	for _, i := range interfaces {
+		if i.AssignMac == "" {
+			continue
+		}
+		if err := setHardwareAddress(i.Name, i.AssignMac); err != nil {
+			return fmt.Errorf("assign address %s to interface %s: %w", i.AssignMac, i.Name, err)
+		}
+	}
+	return nil
+}
+
+// setHardwareAddress does by one system call what takes netlink a look at the
+// interface before, which is much for an emulated machine.
+func setHardwareAddress(name, address string) error {
+	mac, err := net.ParseMAC(address)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	request := ifreqHardware{family: unix.ARPHRD_ETHER}
+	if len(name) >= len(request.name) || len(mac) > len(request.address) {
+		return fmt.Errorf("too long: %w", errdefs.ErrInvalidArgument)
+	}
+	copy(request.name[:], name)
+	copy(request.address[:], mac)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// ifreqHardware is struct ifreq with a hardware address.
+type ifreqHardware struct {
+	name    [unix.IFNAMSIZ]byte
+	family  uint16
+	address [22]byte
 }
 
 // find returns the interface with a MAC address, waiting for it.

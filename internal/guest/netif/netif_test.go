@@ -142,3 +142,30 @@ func TestBadPlans(t *testing.T) {
 		}
 	})
 }
+
+func TestAssignMACs(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		plug(t)
+		interfaces, routes := plan()
+		if err := Apply(t.Context(), interfaces, routes); err != nil {
+			t.Error(err)
+			return
+		}
+		const own = "02:00:00:00:00:77"
+		if err := AssignMACs([]*agent.Interface{{Name: "eth0", AssignMac: own}, {Name: "keeps-its-own"}}); err != nil {
+			t.Error(err)
+		}
+		link, err := netlink.LinkByName("eth0")
+		if err != nil || link.Attrs().HardwareAddr.String() != own || link.Attrs().Flags&net.FlagUp == 0 {
+			t.Errorf("interface: %+v, %v", link, err)
+		}
+		for name, i := range map[string]*agent.Interface{
+			"no such interface": {Name: "eth7", AssignMac: own}, "no address": {Name: "eth0", AssignMac: "x"},
+			"long name": {Name: "a-name-of-16-byte", AssignMac: own},
+		} {
+			if err := AssignMACs([]*agent.Interface{i}); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+		}
+	})
+}
