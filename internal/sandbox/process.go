@@ -83,6 +83,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	}
 	p.pid = resp.GetPid()
 	p.life.to(Running)
+	go p.carryInput()
 	if p.execID != "" {
 		go p.await()
 		return p.pid, nil

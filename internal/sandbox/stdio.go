@@ -81,12 +81,10 @@ func (p *Process) openStreams(ctx context.Context) (streamIDs, error) {
 	return ids, nil
 }
 
-// carry copies between the host's ends and the streams, each by itself, so
-// that a slow reader of one holds up nothing else.
+// carry copies from the streams to the host's ends, each by itself, so that a
+// slow reader of one holds up nothing else. Input is carried once the process
+// runs.
 func (p *Process) carry() {
-	if p.streams.stdin != nil {
-		go p.carryInput()
-	}
 	if p.streams.stdout != nil {
 		p.output.Go(func() { p.carryOutput("stdout", p.stdio.Stdout, p.streams.stdout) })
 	}
@@ -96,6 +94,9 @@ func (p *Process) carry() {
 }
 
 func (p *Process) carryInput() {
+	if p.streams.stdin == nil {
+		return
+	}
 	w := transport.NewStreamWriter(p.streams.stdin)
 	if _, err := io.CopyBuffer(onlyWriter{w}, p.stdio.Stdin, make([]byte, copyBuffer)); err != nil {
 		slog.Debug("standard input ended", "process", p.life.what, "error", err)

@@ -113,7 +113,7 @@ func TestWithoutASandbox(t *testing.T) {
 	if _, err := s.Checkpoint(ctx, &task.CheckpointTaskRequest{ID: "c"}); !errdefs.IsNotImplemented(err) {
 		t.Errorf("Checkpoint gives %v, want not implemented", err)
 	}
-	if _, err := s.Create(ctx, &task.CreateTaskRequest{ID: "c", Checkpoint: "/x"}); !errdefs.IsNotImplemented(err) {
-		t.Errorf("Create from a checkpoint gives %v, want not implemented", err)
+	if _, err := s.Create(ctx, &task.CreateTaskRequest{ID: "c", Checkpoint: "/x"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("Create from a checkpoint gives %v, want an invalid argument", err)
 	}
 }

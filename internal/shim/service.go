@@ -52,6 +52,11 @@ var empty = &emptypb.Empty{}
 
 // Create makes a container; the first one boots the VM.
 func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
+	resp, err := s.create(ctx, r)
+	return resp, refuse(err)
+}
+
+func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("restore container %s from a checkpoint: %w", r.ID, errdefs.ErrNotImplemented)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/containerd/errdefs"
@@ -32,7 +31,7 @@ type URIs struct {
 // there, or ctx ends.
 func OpenStdio(ctx context.Context, u URIs) (sandbox.Stdio, error) {
 	var stdio sandbox.Stdio
-	err := openInput(ctx, u.Stdin, &stdio)
+	err := openInput(u.Stdin, &stdio)
 	if err == nil {
 		err = openOutputs(ctx, u, &stdio)
 	}
@@ -66,9 +65,8 @@ func openOutputs(ctx context.Context, u URIs, stdio *sandbox.Stdio) error {
 	return err
 }
 
-// openInput opens a FIFO for reading, and once more for writing: it stays
-// open when a client detaches, until CloseIO asks for its end.
-func openInput(ctx context.Context, uri string, stdio *sandbox.Stdio) error {
+// openInput checks that there is something to read from; see input.
+func openInput(uri string, stdio *sandbox.Stdio) error {
 	if uri == "" {
 		return nil
 	}
@@ -76,17 +74,11 @@ func openInput(ctx context.Context, uri string, stdio *sandbox.Stdio) error {
 	if err != nil {
 		return err
 	}
-	in, err := fifo.OpenFifo(context.WithoutCancel(ctx), path, syscall.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
+	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("open standard input: %w", err)
 	}
-	holder, err := fifo.OpenFifo(context.WithoutCancel(ctx), path, syscall.O_WRONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		_ = in.Close()
-		return fmt.Errorf("open standard input: %w", err)
-	}
-	stdio.Stdin = in
-	stdio.EndInput = sync.OnceFunc(func() { _ = holder.Close() })
+	in := &input{path: path}
+	stdio.Stdin, stdio.EndInput = in, in.EndInput
 	return nil
 }
 

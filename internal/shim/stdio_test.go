@@ -147,15 +147,25 @@ func TestInput(t *testing.T) {
 		t.Errorf("output nobody asked for is connected: %v", stdio)
 	}
 	lines := bufio.NewReader(stdio.Stdin)
+	type read struct {
+		line string
+		err  error
+	}
 	// Two clients after each other: the first one's end is not the input's.
 	for _, want := range []string{"one\n", "two\n"} {
+		// The FIFO is opened by the first who reads.
+		reads := make(chan read, 1)
+		go func() {
+			line, err := lines.ReadString('\n')
+			reads <- read{line, err}
+		}()
 		client := openFile(t, path, os.O_WRONLY)
 		if err := write(client, want); err != nil {
 			t.Fatal(err)
 		}
 		client.Close()
-		if got, err := lines.ReadString('\n'); got != want || err != nil {
-			t.Errorf("read %q, %v, want %q", got, err, want)
+		if got := await(t, reads, "line"); got.line != want || got.err != nil {
+			t.Errorf("read %q, %v, want %q", got.line, got.err, want)
 		}
 	}
 	stdio.EndInput()
@@ -168,6 +178,37 @@ func TestInput(t *testing.T) {
 		t.Errorf("after EndInput reading gives %v, want EOF", err)
 	}
 	stdio.EndInput()
+}
+
+func TestInputThatEndsBeforeItIsRead(t *testing.T) {
+	defer goleak.VerifyNone(t, starter)
+	dir := fifos(t, "in")
+	stdio, err := OpenStdio(t.Context(), URIs{Stdin: filepath.Join(dir, "in")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdio.Close()
+	stdio.EndInput()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(stdio.Stdin)
+		ended <- err
+	}()
+	if err := await(t, ended, "end of input"); err != nil {
+		t.Errorf("reading gives %v", err)
+	}
+}
+
+func TestInputIsNotOpenedOnceItIsClosed(t *testing.T) {
+	dir := fifos(t, "in")
+	stdio, err := OpenStdio(t.Context(), URIs{Stdin: filepath.Join(dir, "in")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdio.Close()
+	if _, err := stdio.Stdin.Read(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("reading gives %v, want %v", err, os.ErrClosed)
+	}
 }
 
 func TestFilesAndLogs(t *testing.T) {

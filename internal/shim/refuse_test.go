@@ -1,0 +1,28 @@
+package shim
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/containerd/errdefs"
+)
+
+func TestRefuseHidesWhatIsNotImplemented(t *testing.T) {
+	before := fmt.Errorf("field x: %w", errdefs.ErrNotImplemented)
+	after := refuse(before)
+	if errdefs.IsNotImplemented(after) || !errdefs.IsInvalidArgument(after) || after.Error() != before.Error() {
+		t.Errorf("got %v", after)
+	}
+	if errdefs.Resolve(after) != errdefs.ErrInvalidArgument {
+		t.Errorf("travels as %v", errdefs.Resolve(after))
+	}
+}
+
+func TestRefuseKeepsOtherErrors(t *testing.T) {
+	for _, err := range []error{nil, errdefs.ErrNotFound, errors.New("x")} {
+		if got := refuse(err); got != err {
+			t.Errorf("%v becomes %v", err, got)
+		}
+	}
+}
