@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"dougong.dev/dougong/internal/config"
@@ -22,10 +23,20 @@ import (
 	"dougong.dev/dougong/internal/version"
 )
 
+func init() {
+	if shim.IsStandIn() {
+		// A process's name and namespaces are those of its main thread.
+		runtime.LockOSThread()
+	}
+}
+
 func main() {
-	if shim.IsStandIn(os.Args) {
-		fmt.Fprintln(os.Stderr, shim.StandIn(os.Args))
-		os.Exit(1)
+	if shim.IsStandIn() {
+		if err := shim.StandIn(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	// The process mostly waits; memory is worth more to it than a rare pause.
 	debug.SetGCPercent(40)

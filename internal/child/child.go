@@ -7,6 +7,7 @@ package child
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"runtime"
 	"sync"
@@ -29,9 +30,9 @@ var starter = sync.OnceValue(func() chan<- func() {
 
 // Process is a running child.
 type Process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
+	process *os.Process
+	done    chan struct{}
+	err     error
 }
 
 // Start runs cmd so that the kernel kills it when this process ends, however
@@ -46,18 +47,21 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	p := &Process{cmd: cmd, done: make(chan struct{})}
-	go p.wait()
-	return p, nil
+	return follow(cmd.Process, cmd.Wait), nil
 }
 
-func (p *Process) wait() {
-	p.err = p.cmd.Wait()
-	close(p.done)
+// follow waits for the end of a process.
+func follow(process *os.Process, wait func() error) *Process {
+	p := &Process{process: process, done: make(chan struct{})}
+	go func() {
+		p.err = wait()
+		close(p.done)
+	}()
+	return p
 }
 
 // PID returns the process id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+func (p *Process) PID() int { return p.process.Pid }
 
 // Done is closed when the process has ended and was reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -69,6 +73,6 @@ func (p *Process) Err() error { return p.err }
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
 	// An error means that it has ended already.
-	_ = p.cmd.Process.Kill()
+	_ = p.process.Kill()
 	<-p.done
 }

@@ -32,6 +32,8 @@ type ContainerSpec struct {
 	Stdio Stdio
 	// Options are handed to the guest's Task service as they are.
 	Options *anypb.Any
+	// HostPID, when set, names the process of the host that hooks are told.
+	HostPID func(*Container) (int, error)
 }
 
 // Container is one container in the sandbox.
@@ -44,6 +46,8 @@ type Container struct {
 	// hooks are those that run on the host, nil when there are none.
 	hooks       *specs.Hooks
 	annotations map[string]string
+	hostPID     func(*Container) (int, error)
+	outline     specs.Spec
 
 	mu    sync.Mutex
 	execs map[string]*Process
@@ -57,7 +61,7 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 		spec.Stdio.Close()
 		return nil, err
 	}
-	c := &Container{ID: spec.ID, Bundle: spec.Bundle, sandbox: s, execs: make(map[string]*Process)}
+	c := &Container{ID: spec.ID, Bundle: spec.Bundle, sandbox: s, execs: make(map[string]*Process), hostPID: spec.HostPID, outline: outline(host)}
 	guest, err := c.prepare(host, spec.Rootfs)
 	if err != nil {
 		spec.Stdio.Close()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"dougong.dev/dougong/internal/storage"
 )
@@ -35,6 +36,30 @@ func (c *Container) HostRoot() string {
 		return ""
 	}
 	return filepath.Join(c.sandbox.tree.Dir(), below)
+}
+
+// Outline is the part of the host's spec that says what the container's first
+// process looks like from outside.
+func (c *Container) Outline() *specs.Spec { return &c.outline }
+
+func outline(host *specs.Spec) specs.Spec {
+	var o specs.Spec
+	if p := host.Process; p != nil {
+		o.Process = &specs.Process{Args: p.Args, User: p.User}
+	}
+	if l := host.Linux; l != nil {
+		o.Linux = &specs.Linux{Namespaces: l.Namespaces, UIDMappings: l.UIDMappings, GIDMappings: l.GIDMappings}
+	}
+	return o
+}
+
+// ExecPIDs are the execs that run, by their process ids in the guest.
+func (c *Container) ExecPIDs() map[uint32]string {
+	execs := make(map[uint32]string)
+	for _, p := range c.liveExecs() {
+		execs[p.PID()] = p.execID
+	}
+	return execs
 }
 
 // Deletable returns errdefs.ErrFailedPrecondition while the process runs.

@@ -41,6 +41,9 @@ type life struct {
 	mu    sync.Mutex
 	ended bool
 	execs sync.WaitGroup
+
+	showing sync.Mutex
+	shown   []*standIn
 }
 
 func newLife(id string, s *standIn) *life {
@@ -58,6 +61,7 @@ func (l *life) follow(c *sandbox.Container) {
 	case <-c.Init().Exited():
 		l.standIn.Kill()
 	}
+	l.hide()
 }
 
 // beginExec registers an exec that is about to start; execs.Done undoes it.

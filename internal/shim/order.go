@@ -18,9 +18,10 @@ func (s *Service) send(topic string, event proto.Message) {
 	}
 }
 
-// pid is what callers learn as the id of a process.
+// pid is what callers learn as the id of a process: that of the container's
+// stand-in, or of an exec in the guest.
 func (s *Service) pid(c *sandbox.Container, p *sandbox.Process) uint32 {
-	if pid := s.standInPID(c.ID); pid != 0 {
+	if pid := s.standInPID(c.ID); pid != 0 && p == c.Init() {
 		return pid
 	}
 	return p.PID()
@@ -39,11 +40,7 @@ func (s *Service) created(c *sandbox.Container, r *task.CreateTaskRequest) error
 	if s.publish == nil {
 		return nil
 	}
-	root, err := standInRoot(c.Bundle, c.HostRoot())
-	if err != nil {
-		return err
-	}
-	standIn, err := startStandIn(c.ID, root)
+	standIn, err := s.standFor(c)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,8 @@ type Service struct {
 	mu      sync.Mutex
 	sandbox *sandbox.Sandbox
 	lives   map[string]*life
+	// early is a stand-in before the container is made.
+	early *standIn
 	// stdio is what processes were made with, for those who attach later.
 	stdio map[processKey]URIs
 }
@@ -74,6 +76,10 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	spec := sandbox.ContainerSpec{ID: r.ID, Bundle: r.Bundle, Stdio: stdio, Options: r.Options}
 	for _, m := range r.Rootfs {
 		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	if s.publish != nil {
+		spec.HostPID = s.hostPID
+		defer s.endEarly()
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {
@@ -273,13 +279,20 @@ func (s *Service) Kill(ctx context.Context, r *task.KillRequest) (*emptypb.Empty
 	return empty, p.Kill(ctx, r.Signal, r.All)
 }
 
-// Pids lists a container's processes.
+// Pids lists a container's processes by their ids in the guest.
 func (s *Service) Pids(ctx context.Context, r *task.PidsRequest) (*task.PidsResponse, error) {
 	c, err := s.container(r.ID)
 	if err != nil {
 		return nil, err
 	}
-	return c.Pids(ctx)
+	resp, err := c.Pids(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if l := s.life(r.ID); l != nil {
+		s.show(c, l, resp.Processes)
+	}
+	return resp, report(c, resp, s.standInPID(r.ID))
 }
 
 // Pause freezes a container.

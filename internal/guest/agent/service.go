@@ -48,6 +48,10 @@ func (s *service) Configure(ctx context.Context, r *api.ConfigureRequest) (*api.
 			return nil, err
 		}
 	}
+	// A kernel that cannot do that runs containers all the same.
+	if err := identity.ScatterPIDs("/proc"); err != nil {
+		slog.Info("configure", "error", err)
+	}
 	if r.TimeUnixNano != 0 {
 		if err := identity.SetClock(time.Unix(0, r.TimeUnixNano)); err != nil {
 			return nil, err

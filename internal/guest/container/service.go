@@ -15,7 +15,6 @@ import (
 	"time"
 
 	api "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	runc "github.com/containerd/go-runc"
@@ -279,8 +278,8 @@ func (s *Service) Kill(ctx context.Context, r *api.KillRequest) (*emptypb.Empty,
 	return &emptypb.Empty{}, c.kill(ctx, sig, r.All)
 }
 
-// Pids lists the processes of a container by their pids in the guest. Those
-// of execs carry their exec id, as containerd's own runtime has it.
+// Pids lists the processes of a container by their pids in the guest, each
+// with its command line and user.
 func (s *Service) Pids(ctx context.Context, r *api.PidsRequest) (*api.PidsResponse, error) {
 	c, err := s.container(r.ID)
 	if err != nil {
@@ -292,19 +291,13 @@ func (s *Service) Pids(ctx context.Context, r *api.PidsRequest) (*api.PidsRespon
 	if err != nil {
 		return nil, err
 	}
-	execs := make(map[int]string)
-	for _, p := range c.started() {
-		execs[p.snapshot().pid] = p.id
-	}
 	response := &api.PidsResponse{}
 	for _, pid := range pids {
-		info := &task.ProcessInfo{Pid: uint32(pid)}
-		if id := execs[pid]; id != "" {
-			if info.Info, err = packed(&options.ProcessDetails{ExecID: id}); err != nil {
-				return nil, err
-			}
+		info, err := describe("/proc", pid)
+		if err != nil {
+			return nil, err
 		}
-		response.Processes = append(response.Processes, info)
+		response.Processes = append(response.Processes, &task.ProcessInfo{Pid: uint32(pid), Info: info})
 	}
 	return response, nil
 }

@@ -6,11 +6,14 @@
 package identity
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 	"unsafe"
@@ -107,4 +110,25 @@ func SetSysctls(proc string, values map[string]string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Process ids begin anew somewhere between these.
+const (
+	lowPID  = 10000
+	highPID = 30000
+)
+
+// ScatterPIDs lets the next process ids follow a number of chance: hosts give
+// the processes of a machine stand-ins with the same ids, and those right after
+// the boot are the same in all machines and taken on the host.
+func ScatterPIDs(proc string) error {
+	n, err := rand.Int(rand.Reader, big.NewInt(highPID-lowPID))
+	if err != nil {
+		return fmt.Errorf("choose process ids: %w", err)
+	}
+	last := strconv.FormatInt(lowPID+n.Int64(), 10)
+	if err := os.WriteFile(filepath.Join(proc, "sys/kernel/ns_last_pid"), []byte(last), 0o644); err != nil {
+		return fmt.Errorf("choose process ids: %w", err)
+	}
+	return nil
 }

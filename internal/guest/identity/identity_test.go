@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,5 +97,22 @@ func TestSetSysctls(t *testing.T) {
 	err := SetSysctls(proc, map[string]string{"no.such/thing": "1"})
 	if err == nil || !strings.Contains(err.Error(), "no.such/thing") {
 		t.Errorf("unknown parameter: %v", err)
+	}
+}
+
+func TestScatterPIDs(t *testing.T) {
+	proc := t.TempDir()
+	if err := ScatterPIDs(proc); err == nil {
+		t.Error("no error without the file")
+	}
+	if err := os.MkdirAll(filepath.Join(proc, "sys/kernel"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := ScatterPIDs(proc); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(proc, "sys/kernel/ns_last_pid"))
+	if n, nerr := strconv.Atoi(string(got)); err != nil || nerr != nil || n < lowPID || n >= highPID {
+		t.Errorf("the last id is %q, %v", got, err)
 	}
 }
