@@ -72,7 +72,7 @@ var linuxFields = []Field{
 	turn("linux.cgroupsPath", "the host's path holds the VM; in the guest it is /dougong/ID", "TestGuestCgroupsPath"),
 	turn("linux.namespaces[].type", "the VM's network is the container's network namespace; a cgroup namespace is always made; the host's pid, ipc, uts or network namespace is refused", "TestGuestNamespaces"),
 	turn("linux.namespaces[].path", "a namespace of a container in the same sandbox is joined in the guest; others are refused", "TestGuestNamespacePaths"),
-	turn("linux.devices", "standard nodes and those attached to the VM; others are refused", "TestGuestDevices"),
+	turn("linux.devices", "standard nodes pass; a block device becomes a disk of the VM, and the node gets its numbers; others are refused", "TestGuestDevices"),
 	refuse("linux.netDevices", "host network devices cannot be moved into the guest"),
 	keep("linux.rootfsPropagation"),
 	keep("linux.maskedPaths"),
@@ -88,7 +88,7 @@ var linuxFields = []Field{
 const hostCPUs = "left to the host's cgroup of the VM: host CPU and node numbers mean nothing in the guest"
 
 var resourceFields = []Field{
-	keep("linux.resources.devices"),
+	turn("linux.resources.devices", "rules for block devices of linux.devices get the numbers in the guest; those that allow others to be read or written are refused", "TestGuestDeviceRules"),
 	keep("linux.resources.memory.limit"),
 	keep("linux.resources.memory.reservation"),
 	keep("linux.resources.memory.swap"),

@@ -17,9 +17,6 @@ const GuestVersion = "1.0.2"
 type GuestOptions struct {
 	// ID names the container in the guest; it becomes the last part of its cgroup.
 	ID string
-	// Devices are paths in the container of device nodes that the sandbox
-	// attaches to the VM, beside the standard ones.
-	Devices []string
 	// Namespaces maps a namespace path of the host to the path of the same
 	// namespace in the guest, for containers that share a sandbox.
 	Namespaces map[string]string
@@ -36,9 +33,20 @@ type GuestPlan struct {
 	// Hooks are those to be run on the host: prestart, createRuntime,
 	// createContainer, poststart and poststop. nil when there are none.
 	Hooks *specs.Hooks
+	// Devices are the host's block devices that the container has, without
+	// duplicates. The sandbox attaches them, and the guest puts its own numbers
+	// in the place of the host's.
+	Devices []BlockDevice
 	// Sysctls are to be set for the whole VM ("net.ipv4.ip_forward" style
 	// names), since the VM's network is the container's.
 	Sysctls map[string]string
+}
+
+// BlockDevice is a block device of the host.
+type BlockDevice struct {
+	Major, Minor int64
+	// ReadOnly is set unless a rule of linux.resources.devices allows writing.
+	ReadOnly bool
 }
 
 // Bind is a bind mount of a host path.

@@ -42,40 +42,6 @@ func isNamespaced(name string) bool {
 	return strings.HasPrefix(name, "fs.mqueue.")
 }
 
-// node identifies a device node by what it is, not only by what it is called.
-type node struct {
-	kind         string
-	major, minor int64
-}
-
-// standardNodes exist in every guest kernel.
-var standardNodes = map[string]node{
-	"/dev/null":    {"c", 1, 3},
-	"/dev/zero":    {"c", 1, 5},
-	"/dev/full":    {"c", 1, 7},
-	"/dev/random":  {"c", 1, 8},
-	"/dev/urandom": {"c", 1, 9},
-	"/dev/tty":     {"c", 5, 0},
-	"/dev/console": {"c", 5, 1},
-	"/dev/ptmx":    {"c", 5, 2},
-}
-
-func guestDevices(plan *GuestPlan, opts GuestOptions) error {
-	for i, d := range plan.Spec.Linux.Devices {
-		kind := d.Type
-		if kind == "u" {
-			kind = "c"
-		}
-		want, ok := standardNodes[d.Path]
-		if ok && want == (node{kind, d.Major, d.Minor}) || slices.Contains(opts.Devices, d.Path) {
-			continue
-		}
-		what := fmt.Sprintf("linux.devices[%d] %q (%s %d:%d)", i, d.Path, d.Type, d.Major, d.Minor)
-		return unsupported(what, "this device of the host is not attached to the VM")
-	}
-	return nil
-}
-
 // guestResources leaves out what only the host's cgroup of the VM can do, and
 // writes what the guest's crun does not know as plain cgroup v2 files.
 func guestResources(plan *GuestPlan, _ GuestOptions) error {

@@ -102,9 +102,13 @@ func checkMount(i int, m specs.Mount) error {
 	return nil
 }
 
+// plainNodes are device nodes that are the same on every machine; binds of them
+// hide files.
+var plainNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"}
+
 // inGuest reports whether a bind's source is found in the guest already.
 func inGuest(m specs.Mount) bool {
-	return strings.HasPrefix(m.Source, FilesPrefix) || m.Source == InitSource && m.Destination == InitPath
+	return slices.Contains(plainNodes, m.Source) || strings.HasPrefix(m.Source, FilesPrefix) || m.Source == InitSource && m.Destination == InitPath
 }
 
 // readOnly reports what the last word of options on writing is.

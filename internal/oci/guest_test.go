@@ -17,7 +17,7 @@ func guestOf(t *testing.T, change func(*specs.Spec)) *GuestPlan {
 	s := baseSpec()
 	change(s)
 	before, _ := json.Marshal(s)
-	plan, err := Guest(s, GuestOptions{ID: "c1", Devices: []string{"/dev/fuse"}, Namespaces: map[string]string{"/proc/9/ns/ipc": "/proc/2/ns/ipc"}})
+	plan, err := Guest(s, GuestOptions{ID: "c1", Namespaces: map[string]string{"/proc/9/ns/ipc": "/proc/2/ns/ipc"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +178,7 @@ func TestGuestBinds(t *testing.T) {
 			{Destination: InitPath, Type: "bind", Source: "/init", Options: []string{"bind", "ro"}},
 			{Destination: "/b", Type: "bind", Source: "/init"},
 			{Destination: "/rw", Type: "bind", Source: "/rw", Options: []string{"ro", "rw"}},
+			{Destination: "/hidden", Type: "bind", Source: "/dev/null", Options: []string{"ro"}},
 		}
 	})
 	want := []Bind{
@@ -229,19 +230,49 @@ func TestGuestDevices(t *testing.T) {
 		s.Linux.Devices = []specs.LinuxDevice{
 			{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, UID: new(uint32(0))},
 			{Path: "/dev/tty", Type: "u", Major: 5},
-			{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
+			{Path: "/dev/data", Type: "b", Major: 7, Minor: 3},
+			{Path: "/dev/again", Type: "b", Major: 7, Minor: 3},
+			{Path: "/dev/rw", Type: "b", Major: 7, Minor: 4},
 		}
+		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
+			{Access: "rwm"},
+			{Allow: true, Type: "b", Access: "m"},
+			{Allow: true, Type: "b", Major: new(int64(7)), Minor: new(int64(3)), Access: "rm"},
+			{Allow: true, Type: "b", Major: new(int64(7)), Minor: new(int64(4)), Access: "rwm"},
+		}}
 	})
-	if len(plan.Spec.Linux.Devices) != 3 {
+	if len(plan.Spec.Linux.Devices) != 5 {
 		t.Errorf("got %+v", plan.Spec.Linux.Devices)
 	}
+	want := []BlockDevice{{Major: 7, Minor: 3, ReadOnly: true}, {Major: 7, Minor: 4}}
+	if diff := cmp.Diff(want, plan.Devices); diff != "" {
+		t.Errorf("block devices: %s", diff)
+	}
 	for _, d := range []specs.LinuxDevice{
-		{Path: "/dev/sda", Type: "b", Major: 8},
 		{Path: "/dev/null", Type: "c", Major: 1, Minor: 1},
-		{Path: "/dev/null", Type: "b", Major: 1, Minor: 3},
 		{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229},
 	} {
 		guestRefuses(t, `linux.devices[0] "`+d.Path+`"`, func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{d} })
+	}
+}
+
+// Numbers of the host's block devices are those of others in the guest.
+func TestGuestDeviceRules(t *testing.T) {
+	for _, rule := range []specs.LinuxDeviceCgroup{
+		{Allow: true, Type: "b", Major: new(int64(254)), Minor: new(int64(0)), Access: "r"},
+		{Allow: true, Type: "b", Major: new(int64(254)), Access: "rwm"},
+		{Allow: true, Type: "b"},
+	} {
+		guestRefuses(t, "linux.resources.devices[0]", func(s *specs.Spec) {
+			s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{rule}}
+		})
+	}
+	all := guestOf(t, func(s *specs.Spec) {
+		s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "b", Major: 7, Minor: 1}}
+		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}
+	})
+	if len(all.Devices) != 1 || all.Devices[0].ReadOnly {
+		t.Errorf("got %+v", all.Devices)
 	}
 }
 

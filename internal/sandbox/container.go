@@ -48,6 +48,7 @@ type Container struct {
 	annotations map[string]string
 	hostPID     func(*Container) (int, error)
 	outline     specs.Spec
+	devices     []*agentapi.BlockDevice
 
 	mu    sync.Mutex
 	execs map[string]*Process
@@ -80,7 +81,7 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 
 // prepare turns the host's spec into the guest's and plans the storage.
 func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Spec, error) {
-	plan, binds, err := guestPlan(c.ID, host)
+	plan, binds, err := guestPlan(c.ID, c.Bundle, host)
 	if err != nil {
 		return nil, err
 	}
@@ -94,9 +95,13 @@ func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Sp
 	for _, b := range binds {
 		request.Binds = append(request.Binds, b.bind)
 	}
+	if request.Devices, err = findDevices(plan.Devices); err != nil {
+		return nil, err
+	}
 	if c.plan, err = storage.New(request); err != nil {
 		return nil, err
 	}
+	c.devices = guestDevices(plan.Devices, c.plan.DeviceSerials)
 	for i, b := range binds {
 		guest.Mounts[b.index].Source = c.plan.BindSources[i]
 	}
@@ -166,6 +171,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 	if err != nil {
 		return "", err
 	}
+	request.Devices = c.devices
 	defer c.sandbox.phase(ctx, "rootfs")()
 	resp, err := c.sandbox.client.VM.CreateBundle(ctx, request)
 	if err != nil {

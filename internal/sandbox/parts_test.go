@@ -157,7 +157,11 @@ func TestHooksAreKeptForTheHost(t *testing.T) {
 	for _, ns := range []specs.LinuxNamespaceType{"pid", "ipc", "uts", "mount", "network"} {
 		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: ns})
 	}
-	plan, _, err := guestPlan("c1", spec)
+	spec.Mounts = []specs.Mount{{Destination: "/a", Type: "bind", Source: "beside"}, {Destination: "/b", Type: "bind", Source: "/abs"}}
+	plan, binds, err := guestPlan("c1", "/bundle", spec)
+	if len(binds) != 2 || binds[0].bind.Source != "/bundle/beside" || binds[1].bind.Source != "/abs" {
+		t.Errorf("binds are %+v", binds)
+	}
 	if err != nil || plan.Hooks == nil || len(plan.Hooks.Poststop) != 1 || plan.Spec.Hooks != nil {
 		t.Errorf("hooks give %v, %v: they are never skipped in silence", plan, err)
 	}

@@ -154,7 +154,9 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	if s.daemon != nil {
 		spec.Shares = append(spec.Shares, share(s.daemon))
 	}
-	if s.opts.Templates == nil {
+	// The disks of a clone are as large as any image could be, which file
+	// systems do not mind and a bare device does.
+	if s.opts.Templates == nil || len(plan.DeviceSerials) > 0 {
 		return s.bootMachine(ctx, spec)
 	}
 	return s.cloneOrBoot(ctx, spec)

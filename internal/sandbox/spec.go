@@ -52,7 +52,7 @@ type specBind struct {
 }
 
 // guestPlan translates the host's spec and lists the binds to attach.
-func guestPlan(id string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) {
+func guestPlan(id, bundle string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) {
 	plan, err := oci.Guest(host, oci.GuestOptions{ID: id})
 	if err != nil {
 		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", id, err)
@@ -60,11 +60,37 @@ func guestPlan(id string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) 
 	seccomp.Embed(plan.Spec)
 	var binds []specBind
 	for _, b := range plan.Binds {
+		if !filepath.IsAbs(b.Source) {
+			b.Source = filepath.Join(bundle, b.Source)
+		}
 		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
 			Source: b.Source, ReadOnly: b.ReadOnly, Recursive: slices.Contains(b.Options, "rbind"),
 		}})
 	}
 	return plan, binds, nil
+}
+
+// findDevices finds the block devices that a container has.
+func findDevices(wanted []oci.BlockDevice) ([]storage.Device, error) {
+	var devices []storage.Device
+	for _, w := range wanted {
+		d, err := storage.FindDevice("/sys", "/dev", w.Major, w.Minor)
+		if err != nil {
+			return nil, err
+		}
+		d.ReadOnly = d.ReadOnly || w.ReadOnly
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+// guestDevices tells the guest which disks the container's block devices are.
+func guestDevices(wanted []oci.BlockDevice, serials []string) []*agentapi.BlockDevice {
+	var devices []*agentapi.BlockDevice
+	for i, w := range wanted {
+		devices = append(devices, &agentapi.BlockDevice{Serial: serials[i], Major: w.Major, Minor: w.Minor})
+	}
+	return devices
 }
 
 func bundleRequest(id string, rootfs *agentapi.Rootfs, guest *specs.Spec, files []*agentapi.File) (*agentapi.CreateBundleRequest, error) {

@@ -42,6 +42,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 	if err != nil {
 		return sandbox.Options{}, err
 	}
+	over = fit(over, cfg.VM, spec, hostRoom())
 	machine, err := machineSpec(cfg, id, over)
 	if err != nil {
 		return sandbox.Options{}, err

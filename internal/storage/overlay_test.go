@@ -102,7 +102,6 @@ func TestReferringRefusals(t *testing.T) {
 		"relative upper":      {layer("1"), overlay("upperdir=s/fs", "workdir=s/work", "lowerdir={{ mount 0 }}")},
 		"unknown option":      {layer("1"), overlay(append(host, "lowerdir={{ mount 0 }}", "uidmap=0:1:2")...)},
 		"lower of a kind":     {{Type: "bind", Source: "/x"}, overlay(append(host, "lowerdir={{ mount 0 }}")...)},
-		"layer of many files": {{Type: "erofs", Source: "/x", Options: []string{"device=/y"}}, overlay(append(host, "lowerdir={{ mount 0 }}")...)},
 		"writable bind":       {layer("1"), {Type: "format/bind", Source: "{{ mount 0 }}", Options: []string{"rbind"}}},
 		"unknown transform":   {layer("1"), {Type: "format/mkfs/ext4", Source: "{{ mount 0 }}"}},
 	}

@@ -47,6 +47,8 @@ type Request struct {
 	ContainerID string
 	Rootfs      []Mount
 	Binds       []Bind
+	// Devices are the block devices of the container.
+	Devices []Device
 	// WritableSize bounds the writable layer kept in guest memory, in the
 	// notation of tmpfs: "50%", "256m".
 	WritableSize string
@@ -76,6 +78,8 @@ type Plan struct {
 	Rootfs *agentapi.Rootfs
 	// BindSources are the guest paths of Request.Binds, in their order.
 	BindSources []string
+	// DeviceSerials are the disks of Request.Devices, in their order.
+	DeviceSerials []string
 }
 
 // NeedsShare reports whether the VM needs a file sharing daemon.
@@ -103,6 +107,9 @@ func New(r Request) (*Plan, error) {
 			ReadOnly: b.ReadOnly, Recursive: b.Recursive,
 		})
 		p.BindSources = append(p.BindSources, path.Join(GuestShare, name))
+	}
+	for i, d := range r.Devices {
+		p.device(r, i, d)
 	}
 	return p, nil
 }
@@ -144,19 +151,38 @@ func (p *Plan) lower(r Request, i int, m Mount) (*agentapi.Mount, bool, error) {
 	readOnly := slices.Contains(m.Options, "ro")
 	switch {
 	case slices.Contains(diskTypes, m.Type):
-		if i := slices.IndexFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "device=") }); i >= 0 {
-			return nil, false, fmt.Errorf("root file system %q of several files (%s): %w", m.Source, m.Options[i], errdefs.ErrNotImplemented)
-		}
 		readOnly = readOnly || m.Type == "erofs"
 		serial := Serial(r.ContainerID, i)
 		p.Disks = append(p.Disks, Disk{Serial: serial, Path: m.Source, ReadOnly: readOnly})
-		return &agentapi.Mount{Type: m.Type, Source: "serial:" + serial, Options: diskOptions(m.Options, readOnly)}, !readOnly, nil
+		options := p.parts(r, i, diskOptions(m.Options, readOnly))
+		return &agentapi.Mount{Type: m.Type, Source: serialPrefix + serial, Options: options}, !readOnly, nil
 	case m.Type == "bind" || m.Type == "overlay":
 		name := fmt.Sprintf("%s/rootfs-%d", r.ContainerID, i)
 		p.Entries = append(p.Entries, Entry{Name: name, Mount: m, ReadOnly: readOnly, Recursive: slices.Contains(m.Options, "rbind")})
 		return &agentapi.Mount{Type: "bind", Source: path.Join(GuestShare, name)}, !readOnly, nil
 	}
 	return nil, false, fmt.Errorf("root file system of type %q at %q: %w", m.Type, m.Source, errdefs.ErrNotImplemented)
+}
+
+// serialPrefix marks a disk where a file would be named.
+const serialPrefix = "serial:"
+
+// maxParts is above the number of files that a file system can consist of.
+const maxParts = 1000
+
+// parts plans the further files of an EROFS that consists of several, which
+// its options name, as disks.
+func (p *Plan) parts(r Request, i int, options []string) []string {
+	for j, o := range options {
+		file, ok := strings.CutPrefix(o, "device=")
+		if !ok {
+			continue
+		}
+		serial := Serial(r.ContainerID, maxParts*(i+1)+j)
+		p.Disks = append(p.Disks, Disk{Serial: serial, Path: file, ReadOnly: true})
+		options[j] = "device=" + serialPrefix + serial
+	}
+	return options
 }
 
 // diskOptions drops what concerns only the host's way of mounting.

@@ -50,6 +50,20 @@ func planTests() []planTest {
 			},
 		},
 		{
+			name:    "an EROFS of several files is as many disks",
+			request: Request{Rootfs: []Mount{{Type: "erofs", Source: "/meta", Options: []string{"ro", "loop", "device=/a", "device=/b"}}}, WritableSize: "1g"},
+			want: Plan{
+				Disks: []Disk{
+					{Serial: Serial("c1", 0), Path: "/meta", ReadOnly: true},
+					{Serial: Serial("c1", 1000), Path: "/a", ReadOnly: true}, {Serial: Serial("c1", 1001), Path: "/b", ReadOnly: true},
+				},
+				Rootfs: &agentapi.Rootfs{
+					Lowers:   []*agentapi.Mount{{Type: "erofs", Source: disk(0), Options: []string{"device=" + disk(1000), "device=" + disk(1001), "ro"}}},
+					Writable: tmpfs("1g"),
+				},
+			},
+		},
+		{
 			name:    "a writable block device is the root file system itself",
 			request: Request{Rootfs: []Mount{{Type: "ext4", Source: "/dev/x", Options: []string{"rw", "discard"}}}},
 			want: Plan{

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,6 +110,9 @@ func makeTarget(target string, m Mount) error {
 		}
 		if err != nil {
 			return fmt.Errorf("bind mount of %s: %w", m.Source, err)
+		}
+		if info.Mode()&fs.ModeDevice != 0 {
+			return fmt.Errorf("bind mount of %s: it is a device, which no share can carry; block devices can be given as such (linux.devices, --device): %w", m.Source, errdefs.ErrInvalidArgument)
 		}
 		isDir = info.IsDir()
 	}

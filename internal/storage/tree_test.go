@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -224,6 +225,7 @@ func TestAddErrors(t *testing.T) {
 		want  string
 	}{
 		"missing source":   {bind("c1/bind-0", filepath.Join(dir, "none"), false, true), fs.ErrNotExist, "bind source path does not exist: " + dir + "/none"},
+		"device":           {bind("c1/bind-0", "/dev/null", false, true), errdefs.ErrInvalidArgument, "it is a device"},
 		"below a file":     {bind("c1/bind-0", filepath.Join(file, "below"), false, true), unix.ENOTDIR, "bind mount of " + file},
 		"bad overlay":      {Entry{Name: "c1/rootfs-0", Mount: Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=/none"}}}, nil, "mount overlay (lowerdir=/none)"},
 		"no such type":     {Entry{Name: "c1/rootfs-0", Mount: Mount{Type: "nosuchfs", Source: "x"}}, unix.ENODEV, "mount nosuchfs"},

@@ -741,8 +741,10 @@ type CreateBundleRequest struct {
 	// mount source of "files:NAME" stands for a File of this request.
 	// process.user.username, when set, is resolved against the root file
 	// system's /etc/passwd and /etc/group ("user", "user:group", "uid:gid").
-	Spec          []byte  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
-	Files         []*File `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
+	Spec  []byte  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Files []*File `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
+	// Block devices of the container that are disks of the VM.
+	Devices       []*BlockDevice `protobuf:"bytes,5,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,6 +807,77 @@ func (x *CreateBundleRequest) GetFiles() []*File {
 	return nil
 }
 
+func (x *CreateBundleRequest) GetDevices() []*BlockDevice {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+// BlockDevice is a block device of the spec whose numbers are those of the
+// host. The agent puts those of the disk in their place, in linux.devices and in
+// linux.resources.devices.
+type BlockDevice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Serial number of the virtio disk.
+	Serial        string `protobuf:"bytes,1,opt,name=serial,proto3" json:"serial,omitempty"`
+	Major         int64  `protobuf:"varint,2,opt,name=major,proto3" json:"major,omitempty"`
+	Minor         int64  `protobuf:"varint,3,opt,name=minor,proto3" json:"minor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BlockDevice) Reset() {
+	*x = BlockDevice{}
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BlockDevice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BlockDevice) ProtoMessage() {}
+
+func (x *BlockDevice) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BlockDevice.ProtoReflect.Descriptor instead.
+func (*BlockDevice) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *BlockDevice) GetSerial() string {
+	if x != nil {
+		return x.Serial
+	}
+	return ""
+}
+
+func (x *BlockDevice) GetMajor() int64 {
+	if x != nil {
+		return x.Major
+	}
+	return 0
+}
+
+func (x *BlockDevice) GetMinor() int64 {
+	if x != nil {
+		return x.Minor
+	}
+	return 0
+}
+
 type CreateBundleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Path of the bundle in the guest.
@@ -815,7 +888,7 @@ type CreateBundleResponse struct {
 
 func (x *CreateBundleResponse) Reset() {
 	*x = CreateBundleResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +900,7 @@ func (x *CreateBundleResponse) String() string {
 func (*CreateBundleResponse) ProtoMessage() {}
 
 func (x *CreateBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[13]
+	mi := &file_agent_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +913,7 @@ func (x *CreateBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateBundleResponse.ProtoReflect.Descriptor instead.
 func (*CreateBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateBundleResponse) GetBundle() string {
@@ -859,7 +932,7 @@ type DeleteBundleRequest struct {
 
 func (x *DeleteBundleRequest) Reset() {
 	*x = DeleteBundleRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +944,7 @@ func (x *DeleteBundleRequest) String() string {
 func (*DeleteBundleRequest) ProtoMessage() {}
 
 func (x *DeleteBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[14]
+	mi := &file_agent_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +957,7 @@ func (x *DeleteBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBundleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteBundleRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteBundleRequest) GetId() string {
@@ -902,7 +975,7 @@ type DeleteBundleResponse struct {
 
 func (x *DeleteBundleResponse) Reset() {
 	*x = DeleteBundleResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +987,7 @@ func (x *DeleteBundleResponse) String() string {
 func (*DeleteBundleResponse) ProtoMessage() {}
 
 func (x *DeleteBundleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[15]
+	mi := &file_agent_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1000,7 @@ func (x *DeleteBundleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteBundleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteBundleResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 type WaitOOMRequest struct {
@@ -942,7 +1015,7 @@ type WaitOOMRequest struct {
 
 func (x *WaitOOMRequest) Reset() {
 	*x = WaitOOMRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1027,7 @@ func (x *WaitOOMRequest) String() string {
 func (*WaitOOMRequest) ProtoMessage() {}
 
 func (x *WaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[16]
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1040,7 @@ func (x *WaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*WaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WaitOOMRequest) GetId() string {
@@ -996,7 +1069,7 @@ type WaitOOMResponse struct {
 
 func (x *WaitOOMResponse) Reset() {
 	*x = WaitOOMResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1081,7 @@ func (x *WaitOOMResponse) String() string {
 func (*WaitOOMResponse) ProtoMessage() {}
 
 func (x *WaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1094,7 @@ func (x *WaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*WaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WaitOOMResponse) GetCount() uint64 {
@@ -1046,7 +1119,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1131,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1144,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 type InfoResponse struct {
@@ -1089,7 +1162,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1174,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1187,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -1167,7 +1240,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1252,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1265,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type ShutdownResponse struct {
@@ -1203,7 +1276,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1215,7 +1288,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1228,7 +1301,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1285,12 +1358,17 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\rR\x04mode\"\x99\x01\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\"\xd2\x01\n" +
 	"\x13CreateBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\x06rootfs\x18\x02 \x01(\v2\x18.dougong.agent.v1.RootfsR\x06rootfs\x12\x12\n" +
 	"\x04spec\x18\x03 \x01(\fR\x04spec\x12,\n" +
-	"\x05files\x18\x04 \x03(\v2\x16.dougong.agent.v1.FileR\x05files\".\n" +
+	"\x05files\x18\x04 \x03(\v2\x16.dougong.agent.v1.FileR\x05files\x127\n" +
+	"\adevices\x18\x05 \x03(\v2\x1d.dougong.agent.v1.BlockDeviceR\adevices\"Q\n" +
+	"\vBlockDevice\x12\x16\n" +
+	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x14\n" +
+	"\x05major\x18\x02 \x01(\x03R\x05major\x12\x14\n" +
+	"\x05minor\x18\x03 \x01(\x03R\x05minor\".\n" +
 	"\x14CreateBundleResponse\x12\x16\n" +
 	"\x06bundle\x18\x01 \x01(\tR\x06bundle\"%\n" +
 	"\x13DeleteBundleRequest\x12\x0e\n" +
@@ -1335,7 +1413,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),     // 0: dougong.agent.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),    // 1: dougong.agent.v1.ConfigureResponse
@@ -1350,48 +1428,50 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*Writable)(nil),             // 10: dougong.agent.v1.Writable
 	(*File)(nil),                 // 11: dougong.agent.v1.File
 	(*CreateBundleRequest)(nil),  // 12: dougong.agent.v1.CreateBundleRequest
-	(*CreateBundleResponse)(nil), // 13: dougong.agent.v1.CreateBundleResponse
-	(*DeleteBundleRequest)(nil),  // 14: dougong.agent.v1.DeleteBundleRequest
-	(*DeleteBundleResponse)(nil), // 15: dougong.agent.v1.DeleteBundleResponse
-	(*WaitOOMRequest)(nil),       // 16: dougong.agent.v1.WaitOOMRequest
-	(*WaitOOMResponse)(nil),      // 17: dougong.agent.v1.WaitOOMResponse
-	(*InfoRequest)(nil),          // 18: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),         // 19: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),      // 20: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),     // 21: dougong.agent.v1.ShutdownResponse
-	nil,                          // 22: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*BlockDevice)(nil),          // 13: dougong.agent.v1.BlockDevice
+	(*CreateBundleResponse)(nil), // 14: dougong.agent.v1.CreateBundleResponse
+	(*DeleteBundleRequest)(nil),  // 15: dougong.agent.v1.DeleteBundleRequest
+	(*DeleteBundleResponse)(nil), // 16: dougong.agent.v1.DeleteBundleResponse
+	(*WaitOOMRequest)(nil),       // 17: dougong.agent.v1.WaitOOMRequest
+	(*WaitOOMResponse)(nil),      // 18: dougong.agent.v1.WaitOOMResponse
+	(*InfoRequest)(nil),          // 19: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),         // 20: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),      // 21: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),     // 22: dougong.agent.v1.ShutdownResponse
+	nil,                          // 23: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	3,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	22, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	23, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	4,  // 3: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
 	4,  // 4: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
 	10, // 5: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
 	4,  // 6: dougong.agent.v1.Writable.mount:type_name -> dougong.agent.v1.Mount
 	9,  // 7: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
 	11, // 8: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
-	0,  // 9: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
-	5,  // 10: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
-	7,  // 11: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
-	12, // 12: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
-	14, // 13: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
-	16, // 14: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
-	18, // 15: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	20, // 16: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	1,  // 17: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	6,  // 18: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	8,  // 19: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	13, // 20: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	15, // 21: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	17, // 22: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	19, // 23: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	21, // 24: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	13, // 9: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
+	0,  // 10: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
+	5,  // 11: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
+	7,  // 12: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
+	12, // 13: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
+	15, // 14: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
+	17, // 15: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
+	19, // 16: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	21, // 17: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	1,  // 18: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	6,  // 19: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	8,  // 20: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	14, // 21: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	16, // 22: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	18, // 23: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	20, // 24: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	22, // 25: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	18, // [18:26] is the sub-list for method output_type
+	10, // [10:18] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -1405,7 +1485,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

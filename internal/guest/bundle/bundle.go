@@ -36,9 +36,10 @@ const (
 	filesPrefix = "files:"
 )
 
-// mounter mounts one file system.
+// mounter mounts one file system, and finds the disks for that.
 type mounter interface {
 	One(ctx context.Context, m *agent.Mount) error
+	Disk(ctx context.Context, serial string) (string, error)
 }
 
 // Store holds the bundles of a guest.
@@ -147,6 +148,9 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 		return err
 	}
 	if err := b.adapt(&spec, r.Id, files); err != nil {
+		return err
+	}
+	if err := adaptDevices(ctx, m, &spec, r.Devices); err != nil {
 		return err
 	}
 	data, err := json.Marshal(&spec)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	agent "dougong.dev/dougong/api/agent/v1"
 )
@@ -59,6 +60,9 @@ func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
 		return fmt.Errorf("mount target %q is no clean absolute path: %w", one.Target, errdefs.ErrInvalidArgument)
 	}
 	source, err := m.source(ctx, one.Source)
+	if err == nil {
+		one, err = m.parts(ctx, one)
+	}
 	if err != nil {
 		return fmt.Errorf("mount %s on %s: %w", one.Type, one.Target, err)
 	}
@@ -68,11 +72,37 @@ func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
 	return nil
 }
 
+// parts finds the further disks of a file system that consists of several.
+func (m *Mounter) parts(ctx context.Context, one *agent.Mount) (*agent.Mount, error) {
+	const device = "device="
+	if !slices.ContainsFunc(one.Options, func(o string) bool { return strings.HasPrefix(o, device+SerialPrefix) }) {
+		return one, nil
+	}
+	found := proto.CloneOf(one)
+	for i, o := range found.Options {
+		part, ok := strings.CutPrefix(o, device)
+		if !ok {
+			continue
+		}
+		node, err := m.source(ctx, part)
+		if err != nil {
+			return one, err
+		}
+		found.Options[i] = device + node
+	}
+	return found, nil
+}
+
 func (m *Mounter) source(ctx context.Context, source string) (string, error) {
 	serial, ok := strings.CutPrefix(source, SerialPrefix)
 	if !ok {
 		return source, nil
 	}
+	return m.Disk(ctx, serial)
+}
+
+// Disk is the node of the disk with a serial number, which may yet have to come.
+func (m *Mounter) Disk(ctx context.Context, serial string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, deviceTimeout)
 	defer cancel()
 	return m.devices.Disk(ctx, serial)

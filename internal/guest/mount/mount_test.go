@@ -150,3 +150,22 @@ func TestUnmountBusy(t *testing.T) {
 		}
 	})
 }
+
+// A file system of several disks names the others in its options.
+func TestPartsAreFound(t *testing.T) {
+	m := New(fakeDisks{"a": "/dev/a", "b": "/dev/b"})
+	one := &agent.Mount{Type: "erofs", Source: "serial:a", Options: []string{"device=serial:b", "ro", "device=/dev/c"}}
+	got, err := m.parts(t.Context(), one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"device=/dev/b", "ro", "device=/dev/c"}, got.Options); diff != "" {
+		t.Error(diff)
+	}
+	if one.Options[0] != "device=serial:b" {
+		t.Error("the request was changed")
+	}
+	if _, err := m.parts(t.Context(), &agent.Mount{Options: []string{"device=serial:x"}}); !errdefs.IsNotFound(err) {
+		t.Errorf("a disk that is not there: %v", err)
+	}
+}
