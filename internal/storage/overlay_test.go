@@ -94,16 +94,16 @@ func TestReferringPlans(t *testing.T) {
 func TestReferringRefusals(t *testing.T) {
 	host := []string{"upperdir=/s/3/fs", "workdir=/s/3/work"}
 	tests := map[string][]Mount{
-		"no lower":            {layer("1"), overlay(host...)},
-		"lower beyond":        {layer("1"), overlay(append(host, "lowerdir={{ overlay 0 1 }}")...)},
-		"huge reference":      {layer("1"), overlay(append(host, "lowerdir={{ mount 99999999999999999999 }}")...)},
-		"writes elsewhere":    {layer("1"), overlay("upperdir=/a/fs", "workdir=/b/work", "lowerdir={{ mount 0 }}")},
-		"writes to the root":  {layer("1"), overlay("upperdir=/fs", "workdir=/work", "lowerdir={{ mount 0 }}")},
-		"relative upper":      {layer("1"), overlay("upperdir=s/fs", "workdir=s/work", "lowerdir={{ mount 0 }}")},
-		"unknown option":      {layer("1"), overlay(append(host, "lowerdir={{ mount 0 }}", "uidmap=0:1:2")...)},
-		"lower of a kind":     {{Type: "bind", Source: "/x"}, overlay(append(host, "lowerdir={{ mount 0 }}")...)},
-		"writable bind":       {layer("1"), {Type: "format/bind", Source: "{{ mount 0 }}", Options: []string{"rbind"}}},
-		"unknown transform":   {layer("1"), {Type: "format/mkfs/ext4", Source: "{{ mount 0 }}"}},
+		"no lower":           {layer("1"), overlay(host...)},
+		"lower beyond":       {layer("1"), overlay(append(host, "lowerdir={{ overlay 0 1 }}")...)},
+		"huge reference":     {layer("1"), overlay(append(host, "lowerdir={{ mount 99999999999999999999 }}")...)},
+		"writes elsewhere":   {layer("1"), overlay("upperdir=/a/fs", "workdir=/b/work", "lowerdir={{ mount 0 }}")},
+		"writes to the root": {layer("1"), overlay("upperdir=/fs", "workdir=/work", "lowerdir={{ mount 0 }}")},
+		"relative upper":     {layer("1"), overlay("upperdir=s/fs", "workdir=s/work", "lowerdir={{ mount 0 }}")},
+		"unknown option":     {layer("1"), overlay(append(host, "lowerdir={{ mount 0 }}", "uidmap=0:1:2")...)},
+		"lower of a kind":    {{Type: "bind", Source: "/x"}, overlay(append(host, "lowerdir={{ mount 0 }}")...)},
+		"writable bind":      {layer("1"), {Type: "format/bind", Source: "{{ mount 0 }}", Options: []string{"rbind"}}},
+		"unknown transform":  {layer("1"), {Type: "format/mkfs/ext4", Source: "{{ mount 0 }}"}},
 	}
 	for name, rootfs := range tests {
 		t.Run(name, func(t *testing.T) {
