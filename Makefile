@@ -125,7 +125,7 @@ test-vm: setup-test build guest busybox ## Run the tests that use the built prod
 .PHONY: test-containerd
 test-containerd: setup-test build guest ## Run the tests of the shim under Debian's and the newest containerd
 	@mkdir -p $(BUILD)/log
-	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
+	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD) $(NERDCTL)
 	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd) $(GO) -C test test $(TAGS) -count=1 -timeout 15m $(TESTFLAGS) ./containerd 2>&1 | tee $(BUILD)/log/test-containerd.log
 
 FUZZTIME ?= 20s
@@ -144,7 +144,8 @@ CLONES ?= 50
 CHART ?= $(BUILD)/bench.svg
 .PHONY: bench
 bench: setup-bench build guest busybox ## Measure against the floor and other runtimes; writes _build/bench.json and .svg
-	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --runs $(RUNS) --clones $(CLONES) --json $(BUILD)/bench.json --chart $(CHART)
+	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
+	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --containerd $(abspath $(BUILD)/containerd/$(CONTAINERD)) --runs $(RUNS) --clones $(CLONES) --json $(BUILD)/bench.json --chart $(CHART)
 
 .PHONY: bench-timeline
 bench-timeline: setup-bench build guest busybox ## Show where the time of a cold start and of a clone goes

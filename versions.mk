@@ -7,3 +7,6 @@ PROTOC_GEN_GO_TTRPC := github.com/containerd/ttrpc/cmd/protoc-gen-go-ttrpc@v1.2.
 
 # The newest containerd that the shim is tested with, beside the distribution's.
 CONTAINERD := v2.4.2
+
+# The client that is tested beside ctr; later versions lack a checksum record.
+NERDCTL := v2.1.3

@@ -16,7 +16,7 @@ import (
 
 func newBenchCommand(a *app) *cobra.Command {
 	var runs, clones int
-	var jsonPath, chartPath, image string
+	var jsonPath, chartPath, image, containerd string
 	var timeline bool
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
@@ -38,7 +38,7 @@ quiet machine.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 			defer stop()
-			o := bench.Options{Config: a.cfg, Image: image, Runs: runs, Clones: clones, Progress: cmd.ErrOrStderr()}
+			o := bench.Options{Config: a.cfg, Image: image, Runs: runs, Clones: clones, Containerd: containerd, Progress: cmd.ErrOrStderr()}
 			if timeline {
 				return a.benchTimeline(ctx, cmd.OutOrStdout(), o)
 			}
@@ -63,6 +63,7 @@ quiet machine.`,
 	f.StringVar(&chartPath, "chart", "", "draw the starts into a file too, as SVG")
 	f.IntVar(&clones, "clones", 0, "how many idle clones are started beside each other and measured")
 	f.BoolVar(&timeline, "timeline", false, "only show where the time of a cold start and of a clone goes")
+	f.StringVar(&containerd, "containerd", "", "directory of the containerd and ctr to measure under (default: those in PATH, if any)")
 	f.StringVar(&image, "image", "busybox", "image with true, sh, cat, dd, sleep and sync")
 	return cmd
 }

@@ -19,6 +19,9 @@ type Options struct {
 	// Image is the name of an image with a busybox or the like: true, sh,
 	// cat, dd and sync.
 	Image string
+	// Containerd is a directory with containerd and ctr; empty takes those in
+	// PATH.
+	Containerd string
 	// Runs is how many readings a median is of, at least 1.
 	Runs int
 	// Clones is how many are started beside each other; 0 leaves that out.
@@ -54,7 +57,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		return nil, err
 	}
 	report.Machine.GuestKernel = b.guestKernel
-	report.Rows = judge(plan(), b.out)
+	report.Rows = judge(append(plan(), containerdPlan()...), b.out)
 	for _, row := range []string{rowClone, rowRun} {
 		report.Starts = append(report.Starts, b.starts[row].start())
 	}
@@ -94,6 +97,9 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	if err := b.measureStarts(ctx, subject, rivals); err != nil {
+		return err
+	}
+	if err := b.containerd(ctx); err != nil {
 		return err
 	}
 	if err := b.throughput(ctx); err != nil {
