@@ -22,6 +22,10 @@ import (
 // DefaultPath is read when no other file is named; it need not exist.
 const DefaultPath = "/etc/dougong/config.toml"
 
+// PathEnv names the file that is read instead of DefaultPath, also by sandbox
+// processes of a containerd that has it in its environment.
+const PathEnv = "DOUGONG_CONFIG"
+
 // Config is the whole configuration.
 type Config struct {
 	VM       VM       `toml:"vm"`
@@ -102,8 +106,12 @@ func Default() Config {
 }
 
 // Load reads the configuration at path over the defaults. An empty path means
-// DefaultPath, which may be missing; a file that was named may not.
+// the file that PathEnv names, or DefaultPath, which may be missing; a file that
+// was named may not.
 func Load(path string) (Config, error) {
+	if path == "" {
+		path = os.Getenv(PathEnv)
+	}
 	name := path
 	if name == "" {
 		name = DefaultPath

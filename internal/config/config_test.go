@@ -152,3 +152,23 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestLoadByTheEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	named, other := filepath.Join(dir, "named.toml"), filepath.Join(dir, "other.toml")
+	for path, cpus := range map[string]string{named: "3", other: "4"} {
+		if err := os.WriteFile(path, []byte("[vm]\ncpus = "+cpus+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv(PathEnv, named)
+	for path, want := range map[string]int{"": 3, other: 4} {
+		if c, err := Load(path); err != nil || c.VM.CPUs != want {
+			t.Errorf("Load(%q) gives %d CPUs, %v, want %d", path, c.VM.CPUs, err, want)
+		}
+	}
+	t.Setenv(PathEnv, filepath.Join(dir, "missing"))
+	if _, err := Load(""); err == nil {
+		t.Error("a file that was named may be missing")
+	}
+}

@@ -45,18 +45,16 @@ type Service struct {
 	early *standIn
 	// stdio is what processes were made with, for those who attach later.
 	stdio map[processKey]URIs
+
+	creating sync.Mutex
+	// creations are those under way, and those of the containers there are.
+	creations map[string]*creation
 }
 
 // processKey names a process; an init has no exec id.
 type processKey struct{ id, execID string }
 
 var empty = &emptypb.Empty{}
-
-// Create makes a container; the first one boots the VM.
-func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
-	resp, err := s.create(ctx, r)
-	return resp, refuse(err)
-}
 
 func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.CreateTaskResponse, error) {
 	if r.Checkpoint != "" {
@@ -134,6 +132,11 @@ func (s *Service) forget(id, execID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.stdio, processKey{id, execID})
+	if execID == "" {
+		s.creating.Lock()
+		defer s.creating.Unlock()
+		delete(s.creations, id)
+	}
 }
 
 func (s *Service) current() *sandbox.Sandbox {

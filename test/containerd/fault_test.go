@@ -33,7 +33,7 @@ func TestKilledProcesses(t *testing.T) {
 		for kind, sig := range map[string]syscall.Signal{
 			"containerd-shim-dougong-v2": syscall.SIGKILL, "virtiofsd": syscall.SIGKILL, "qemu-system": syscall.SIGKILL,
 			// The process that is reported stands for the container.
-			"dougong-container": syscall.SIGKILL,
+			standIn: syscall.SIGKILL,
 		} {
 			events := d.events(t)
 			d.detach(t, "fault", nil, "sleep", "1000")

@@ -34,7 +34,7 @@ func (d *daemon) checkLeaks(t *testing.T) {
 
 func (d *daemon) leftovers() []string {
 	var left []string
-	for _, kind := range []string{"containerd-shim-dougong-v2", "qemu-system", "virtiofsd", "dougong-container"} {
+	for _, kind := range []string{"containerd-shim-dougong-v2", "qemu-system", "virtiofsd", standIn} {
 		for _, pid := range d.processes(kind) {
 			left = append(left, fmt.Sprintf("process %d: %s", pid, kind))
 		}
@@ -60,7 +60,7 @@ func (d *daemon) processes(kind string) []int {
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range entries {
 		pid, _ := strconv.Atoi(filepath.Base(proc))
-		if bytes.Contains(cmdline(pid), []byte(kind)) && d.owns(pid) {
+		if (bytes.Contains(cmdline(pid), []byte(kind)) || comm(pid) == kind) && d.owns(pid) {
 			pids = append(pids, pid)
 		}
 	}
@@ -80,6 +80,14 @@ func (d *daemon) owns(pid int) bool {
 func cmdline(pid int) []byte {
 	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return data
+}
+
+// standIn is the name of processes that stand for those of a guest.
+const standIn = "dougong-contain"
+
+func comm(pid int) string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return strings.TrimSpace(string(data))
 }
 
 func parent(pid int) int {
