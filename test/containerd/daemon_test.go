@@ -55,7 +55,8 @@ func (d *daemon) start() error {
 	}
 	defer log.Close()
 	d.cmd = exec.Command(filepath.Join(d.bin, "containerd"), "-c", path)
-	d.cmd.Env = append(os.Environ(), "PATH="+suite.bin+":"+os.Getenv("PATH"))
+	// Clients that hand no options to a runtime get its configuration so.
+	d.cmd.Env = append(os.Environ(), "PATH="+suite.bin+":"+os.Getenv("PATH"), "DOUGONG_CONFIG="+suite.config)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {

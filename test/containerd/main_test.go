@@ -14,8 +14,9 @@ import (
 
 // suite is what all tests share.
 var suite struct {
-	// bin holds the binaries of the product, base everything made here.
-	bin, base string
+	// bin holds the binaries of the product, clients those of others, base
+	// everything made here.
+	bin, clients, base string
 	// image is the archive of a small image, config the product's configuration.
 	image, config string
 	daemons       []*daemon
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 func runSuite(m *testing.M, dir string) (code int, err error) {
+	suite.clients = dir
 	if suite.base, err = os.MkdirTemp("", "dgc-"); err != nil {
 		return 1, err
 	}
