@@ -55,8 +55,16 @@ type container struct {
 	paused bool
 }
 
-// readProcess is the part of a bundle's spec that errors speak of.
-func readProcess(bundle string) (*specs.Process, error) {
+// initSpec is the part of a spec's process that is of use here. The rest is
+// for the runtime alone, and would take long to read.
+type initSpec struct {
+	Args []string
+	Cwd  string
+	User struct{ UID, GID uint32 }
+}
+
+// readProcess reads the process of a bundle's spec.
+func readProcess(bundle string) (*initSpec, error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("bundle %q has no config.json: %w", bundle, errdefs.ErrNotFound)
@@ -64,7 +72,7 @@ func readProcess(bundle string) (*specs.Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read spec: %w", err)
 	}
-	var spec specs.Spec
+	var spec struct{ Process *initSpec }
 	if err := json.Unmarshal(data, &spec); err != nil {
 		return nil, fmt.Errorf("spec of bundle %q: %w: %w", bundle, err, errdefs.ErrInvalidArgument)
 	}
@@ -154,12 +162,37 @@ func (c *container) start(ctx context.Context) error {
 	if s := c.init.snapshot().state; s != task.Status_CREATED {
 		return fmt.Errorf("container %q is %s: %w", c.id, name(s), errdefs.ErrFailedPrecondition)
 	}
-	defer c.reaper.hold()()
-	if err := c.runtime.Start(ctx, c.id); err != nil {
-		return commandError(err, c.init.log, c.init.args0, c.init.cwd)
+	if !c.release() {
+		defer c.reaper.hold()()
+		if err := c.runtime.Start(ctx, c.id); err != nil {
+			return commandError(err, c.init.log, c.init.args0, c.init.cwd)
+		}
 	}
 	c.init.running()
 	return nil
+}
+
+// execFIFO is what an init that crun has made reads a byte from before it
+// becomes the container's program.
+const execFIFO = "exec.fifo"
+
+// release lets the init run, as the runtime's start would: hooks that come
+// after the start are for the host. It reports whether it could; if not, the
+// runtime knows why.
+func (c *container) release() bool {
+	path := filepath.Join(c.runtime.Root, c.id, execFIFO)
+	// Without an init that reads, this fails instead of waiting for one.
+	fifo, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = fifo.Close() }()
+	// Its absence tells the runtime that the container was started.
+	if err := os.Remove(path); err != nil {
+		return false
+	}
+	_, err = fifo.Write([]byte{0})
+	return err == nil
 }
 
 // startExec starts the process that exec has registered.
