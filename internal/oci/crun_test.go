@@ -53,7 +53,7 @@ func inCrun(t *testing.T, image imagespec.ImageConfig, run RunOptions, change fu
 		writeFile(t, filepath.Join(bundle, f.Name), f.Content)
 	}
 	for i := range spec.Mounts {
-		if name, ok := strings.CutPrefix(spec.Mounts[i].Source, FilesPrefix); ok {
+		if dir, name := filepath.Split(spec.Mounts[i].Source); dir+name == GuestFile("crun", name) {
 			spec.Mounts[i].Source = filepath.Join(bundle, name)
 		}
 	}

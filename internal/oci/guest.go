@@ -13,6 +13,10 @@ import (
 // 1.8.1 rejects newer ones.
 const GuestVersion = "1.0.2"
 
+// GuestBundles is where the guest's agent keeps bundles, each in a directory
+// named by the id of its container.
+const GuestBundles = "/run/dougong/bundles"
+
 // GuestOptions is what the translation must know about the sandbox.
 type GuestOptions struct {
 	// ID names the container in the guest; it becomes the last part of its cgroup.
@@ -81,6 +85,7 @@ func Guest(host *specs.Spec, opts GuestOptions) (*GuestPlan, error) {
 	if spec.Root == nil {
 		spec.Root = &specs.Root{}
 	}
+	// In the bundle.
 	spec.Root.Path = "rootfs"
 	capRlimits(spec.Process)
 	for _, step := range []func(*GuestPlan, GuestOptions) error{
@@ -91,6 +96,7 @@ func Guest(host *specs.Spec, opts GuestOptions) (*GuestPlan, error) {
 		}
 	}
 	spec.Linux.CgroupsPath = "/dougong/" + opts.ID
+	plan.placeFiles(opts.ID)
 	return plan, nil
 }
 

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -109,6 +110,20 @@ var plainNodes = []string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", 
 // inGuest reports whether a bind's source is found in the guest already.
 func inGuest(m specs.Mount) bool {
 	return slices.Contains(plainNodes, m.Source) || strings.HasPrefix(m.Source, FilesPrefix) || m.Source == InitSource && m.Destination == InitPath
+}
+
+// GuestFile is where the agent puts a small file that is sent along with the
+// spec of a container.
+func GuestFile(id, name string) string { return path.Join(GuestBundles, id, "files", name) }
+
+// placeFiles names the small files by where the agent puts them.
+func (p *GuestPlan) placeFiles(id string) {
+	for i := range p.Spec.Mounts {
+		m := &p.Spec.Mounts[i]
+		if name, ok := strings.CutPrefix(m.Source, FilesPrefix); ok {
+			m.Source = GuestFile(id, name)
+		}
+	}
 }
 
 // readOnly reports what the last word of options on writing is.

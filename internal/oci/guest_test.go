@@ -195,7 +195,7 @@ func TestGuestBinds(t *testing.T) {
 			t.Errorf("mount %d: type %q", i+1, m.Type)
 		}
 	}
-	if plan.Spec.Mounts[2].Source != "files:hosts" || plan.Spec.Mounts[4].Source != "/init" {
+	if plan.Spec.Mounts[2].Source != GuestFile("c1", "hosts") || plan.Spec.Mounts[4].Source != "/init" {
 		t.Errorf("sources in the guest were changed: %+v", plan.Spec.Mounts)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -180,6 +181,19 @@ func TestGuestProcess(t *testing.T) {
 		if _, err := guestProcess(bad); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%v gives %v, want an invalid argument", bad, err)
 		}
+	}
+}
+
+func TestMissingFile(t *testing.T) {
+	spec := &specs.Spec{Mounts: []specs.Mount{
+		{Destination: "/etc/hosts", Source: oci.GuestFile("c", "hosts")}, {Destination: "/proc", Source: "proc"},
+	}}
+	if _, err := bundleRequest("c", nil, spec, []*agentapi.File{{Name: "hosts"}}); err != nil {
+		t.Error(err)
+	}
+	_, err := bundleRequest("c", nil, spec, []*agentapi.File{{Name: "other"}})
+	if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "/etc/hosts") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
@@ -94,9 +96,26 @@ func guestDevices(wanted []oci.BlockDevice, serials []string) []*agentapi.BlockD
 }
 
 func bundleRequest(id string, rootfs *agentapi.Rootfs, guest *specs.Spec, files []*agentapi.File) (*agentapi.CreateBundleRequest, error) {
+	if err := checkFiles(id, guest, files); err != nil {
+		return nil, err
+	}
 	spec, err := json.Marshal(guest)
 	if err != nil {
 		return nil, fmt.Errorf("encode guest spec of container %s: %w", id, err)
 	}
 	return &agentapi.CreateBundleRequest{Id: id, Rootfs: rootfs, Spec: spec, Files: files}, nil
+}
+
+// checkFiles makes sure that the small files which a spec names are there.
+func checkFiles(id string, guest *specs.Spec, files []*agentapi.File) error {
+	for _, m := range guest.Mounts {
+		dir, name := path.Split(m.Source)
+		if dir+name != oci.GuestFile(id, name) {
+			continue
+		}
+		if !slices.ContainsFunc(files, func(f *agentapi.File) bool { return f.Name == name }) {
+			return fmt.Errorf("mount %s: the bundle has no file files/%s: %w", m.Destination, name, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
 }

@@ -737,8 +737,8 @@ type CreateBundleRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Rootfs *Rootfs                `protobuf:"bytes,2,opt,name=rootfs,proto3" json:"rootfs,omitempty"`
-	// The guest's OCI runtime spec as JSON. root.path is set by the agent. A
-	// mount source of "files:NAME" stands for a File of this request.
+	// The guest's OCI runtime spec as JSON. The root file system is in the
+	// bundle's "rootfs", the files of this request in its "files".
 	// process.user.username, when set, is resolved against the root file
 	// system's /etc/passwd and /etc/group ("user", "user:group", "uid:gid").
 	Spec  []byte  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`

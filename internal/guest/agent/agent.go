@@ -23,13 +23,13 @@ import (
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/device"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/transport"
 )
 
 const (
 	runDir     = "/run/dougong"
-	bundlesDir = runDir + "/bundles"
 	crunDir    = runDir + "/crun"
 	tempDir    = runDir + "/tmp"
 	crunBinary = "/usr/bin/crun"
@@ -62,7 +62,7 @@ func Run(version string) error {
 	line := readCommandLine("/proc/cmdline")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: line.level()})))
 	debug.SetMemoryLimit(memoryLimit)
-	for _, dir := range []string{bundlesDir, crunDir, tempDir} {
+	for _, dir := range []string{oci.GuestBundles, crunDir, tempDir} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("prepare agent: %w", err)
 		}
@@ -83,7 +83,7 @@ func Run(version string) error {
 		boot:    boot,
 		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
 		mounter: mounter,
-		bundles: bundle.NewStore(bundlesDir, mounter),
+		bundles: bundle.NewStore(oci.GuestBundles, mounter),
 	}
 	if line.saved() {
 		if err := errors.Join(rehearse(ctx, p), p.prepareNetwork(ctx, line)); err != nil {

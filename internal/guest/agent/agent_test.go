@@ -145,13 +145,15 @@ func (m *machine) image() string {
 // start makes and starts a container whose output goes to the result.
 func (m *machine) start(id, script string) net.Conn {
 	m.Helper()
+	bundle := filepath.Join(m.dir, "bundles", id)
 	spec, err := json.Marshal(specs.Spec{
+		Version: "1.0.2", Root: &specs.Root{Path: "rootfs"},
 		Process: &specs.Process{Args: []string{"sh", "-c", script}, Cwd: "/", Env: []string{"PATH=/bin"}},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
-			{Destination: "/etc/motd", Type: "bind", Source: "files:motd", Options: []string{"bind"}},
+			{Destination: "/etc/motd", Type: "bind", Source: filepath.Join(bundle, "files/motd"), Options: []string{"bind"}},
 		},
-		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}},
+		Linux: &specs.Linux{CgroupsPath: "/dougong/" + id, Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}}},
 	})
 	m.check(err)
 	made, err := m.vm.CreateBundle(m.context(), &api.CreateBundleRequest{

@@ -27,15 +27,6 @@ import (
 	"dougong.dev/dougong/internal/guest/mount"
 )
 
-const (
-	// specVersion is one that crun 1.8.1 takes, the oldest crun in a guest.
-	specVersion = "1.0.2"
-	// cgroupParent is above the cgroups of all containers.
-	cgroupParent = "/dougong"
-	// filesPrefix marks a mount source that is a file of the request.
-	filesPrefix = "files:"
-)
-
 // mounter mounts one file system, and finds the disks for that.
 type mounter interface {
 	One(ctx context.Context, m *agent.Mount) error
@@ -130,12 +121,9 @@ func (b *bundle) path(name ...string) string {
 }
 
 func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleRequest) error {
-	var spec specs.Spec
-	if err := json.Unmarshal(r.Spec, &spec); err != nil {
-		return fmt.Errorf("spec: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	if spec.Process == nil || len(spec.Process.Args) == 0 {
-		return fmt.Errorf("the spec has no command: %w", errdefs.ErrInvalidArgument)
+	spec, err := parse(r.Spec)
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(b.path("rootfs"), 0o711); err != nil {
 		return err
@@ -143,19 +131,18 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 	if err := b.assemble(ctx, m, r.Rootfs); err != nil {
 		return err
 	}
-	files, err := b.files(r.Files)
+	if err := b.files(r.Files); err != nil {
+		return err
+	}
+	if err := account.Apply(b.path("rootfs"), &spec.process); err != nil {
+		return err
+	}
+	if err := spec.adaptDevices(ctx, m, r.Devices); err != nil {
+		return err
+	}
+	data, err := spec.encode()
 	if err != nil {
 		return err
-	}
-	if err := b.adapt(&spec, r.Id, files); err != nil {
-		return err
-	}
-	if err := adaptDevices(ctx, m, &spec, r.Devices); err != nil {
-		return err
-	}
-	data, err := json.Marshal(&spec)
-	if err != nil {
-		return fmt.Errorf("encode spec: %w", err)
 	}
 	return os.WriteFile(b.path("config.json"), data, 0o600)
 }
@@ -227,15 +214,14 @@ func makeUpper(upper, work, lower string) error {
 	return errors.Join(os.Chown(upper, int(root.Uid), int(root.Gid)), syscall.Chmod(upper, root.Mode&0o7777))
 }
 
-// files writes the files of a request and returns their paths by name.
-func (b *bundle) files(files []*agent.File) (map[string]string, error) {
-	paths := make(map[string]string)
+// files writes the files of a request.
+func (b *bundle) files(files []*agent.File) error {
 	if err := os.MkdirAll(b.path("files"), 0o711); err != nil {
-		return nil, err
+		return err
 	}
 	for _, f := range files {
 		if f.Name == "" || f.Name == "." || f.Name == ".." || strings.ContainsAny(f.Name, "/\x00") {
-			return nil, fmt.Errorf("file name %q: %w", f.Name, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("file name %q: %w", f.Name, errdefs.ErrInvalidArgument)
 		}
 		path := b.path("files", f.Name)
 		mode := os.FileMode(f.Mode & 0o7777)
@@ -243,39 +229,51 @@ func (b *bundle) files(files []*agent.File) (map[string]string, error) {
 			mode = 0o644
 		}
 		if err := os.WriteFile(path, f.Content, mode); err != nil {
-			return nil, err
+			return err
 		}
 		// The umask must not have a say.
 		if err := os.Chmod(path, mode); err != nil {
-			return nil, err
+			return err
 		}
-		paths[f.Name] = path
 	}
-	return paths, nil
+	return nil
 }
 
-// adapt fills in what only the guest knows.
-func (b *bundle) adapt(spec *specs.Spec, id string, files map[string]string) error {
-	spec.Version = specVersion
-	if spec.Root == nil {
-		spec.Root = &specs.Root{}
+// spec is the part of a request's spec that the guest has a say in, beside the
+// rest as it came: to take all of it apart and to put it together again would
+// be a tenth of the creation of a container in an emulated machine.
+type spec struct {
+	process specs.Process
+	rest    map[string]json.RawMessage
+}
+
+// processField is where a spec has its process.
+const processField = "process"
+
+func parse(data []byte) (*spec, error) {
+	s := &spec{}
+	if err := json.Unmarshal(data, &s.rest); err != nil {
+		return nil, fmt.Errorf("spec: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	spec.Root.Path = b.path("rootfs")
-	if spec.Linux == nil {
-		spec.Linux = &specs.Linux{}
-	}
-	spec.Linux.CgroupsPath = cgroupParent + "/" + id
-	for i := range spec.Mounts {
-		name, ok := strings.CutPrefix(spec.Mounts[i].Source, filesPrefix)
-		if !ok {
-			continue
+	if process := s.rest[processField]; process != nil {
+		if err := json.Unmarshal(process, &s.process); err != nil {
+			return nil, fmt.Errorf("process of the spec: %w: %w", err, errdefs.ErrInvalidArgument)
 		}
-		path, ok := files[name]
-		if !ok {
-			return fmt.Errorf("mount %s: no file %q in the request: %w",
-				spec.Mounts[i].Destination, name, errdefs.ErrInvalidArgument)
-		}
-		spec.Mounts[i].Source = path
 	}
-	return account.Apply(b.path("rootfs"), spec.Process)
+	if len(s.process.Args) == 0 {
+		return nil, fmt.Errorf("the spec has no command: %w", errdefs.ErrInvalidArgument)
+	}
+	return s, nil
+}
+
+func (s *spec) encode() ([]byte, error) {
+	process, err := json.Marshal(&s.process)
+	if err == nil {
+		s.rest[processField] = process
+		var data []byte
+		if data, err = json.Marshal(s.rest); err == nil {
+			return data, nil
+		}
+	}
+	return nil, fmt.Errorf("encode spec: %w", err)
 }

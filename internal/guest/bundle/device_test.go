@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -31,23 +32,46 @@ func deviceSpec(major, minor int64) *specs.Spec {
 	}}
 }
 
-func TestDevicesGetTheGuestsNumbers(t *testing.T) {
-	spec := deviceSpec(7, 2)
-	err := adaptDevices(t.Context(), knownDisks{}, spec, []*agent.BlockDevice{{Serial: "zero", Major: 7, Minor: 2}})
+// adapt takes a spec through the guest's hands as it would come from the host.
+func adapt(t *testing.T, host *specs.Spec, devices ...*agent.BlockDevice) (*specs.Linux, error) {
+	t.Helper()
+	host.Process = &specs.Process{Args: []string{"true"}}
+	data, err := json.Marshal(host)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := deviceSpec(1, 5)
-	if diff := cmp.Diff(want, spec); diff != "" {
+	s, err := parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.adaptDevices(t.Context(), knownDisks{}, devices); err != nil {
+		return nil, err
+	}
+	var adapted specs.Spec
+	if data, err = s.encode(); err == nil {
+		err = json.Unmarshal(data, &adapted)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return adapted.Linux, nil
+}
+
+func TestDevicesGetTheGuestsNumbers(t *testing.T) {
+	adapted, err := adapt(t, deviceSpec(7, 2), &agent.BlockDevice{Serial: "zero", Major: 7, Minor: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(deviceSpec(1, 5).Linux, adapted); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestDevicesOfOthersAreRefused(t *testing.T) {
-	if err := adaptDevices(t.Context(), knownDisks{}, deviceSpec(254, 0), nil); !errdefs.IsInvalidArgument(err) {
+	if _, err := adapt(t, deviceSpec(254, 0)); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("numbers of the host pass: %v", err)
 	}
-	err := adaptDevices(t.Context(), knownDisks{}, deviceSpec(7, 2), []*agent.BlockDevice{{Serial: "other", Major: 7, Minor: 2}})
+	_, err := adapt(t, deviceSpec(7, 2), &agent.BlockDevice{Serial: "other", Major: 7, Minor: 2})
 	if !errdefs.IsNotFound(err) {
 		t.Errorf("a disk that is not there: %v", err)
 	}
