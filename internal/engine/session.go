@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
@@ -27,6 +28,29 @@ type Session struct {
 
 	attachment *Attachment
 	terminal   *Terminal
+	gate       *gate
+}
+
+// gate holds output back until the terminal that it goes to is in raw mode: in
+// any other, line ends would be translated a second time.
+type gate struct {
+	to     io.Writer
+	opened chan struct{}
+	once   sync.Once
+}
+
+func newGate(to io.Writer) *gate { return &gate{to: to, opened: make(chan struct{})} }
+
+func (g *gate) open() {
+	if g != nil {
+		g.once.Do(func() { close(g.opened) })
+	}
+}
+
+// Write implements io.Writer.
+func (g *gate) Write(p []byte) (int, error) {
+	<-g.opened
+	return g.to.Write(p)
 }
 
 // Attach connects stdio, before the process is made.
@@ -40,6 +64,10 @@ func (s *Session) Attach(ctx context.Context) (StdioURIs, error) {
 	}
 	if s.Terminal {
 		streams.Stderr = nil
+	}
+	if s.Interactive && s.Terminal && s.Stdout != nil {
+		s.gate = newGate(s.Stdout)
+		streams.Stdout = s.gate
 	}
 	name := s.ExecID
 	if name == "" {
@@ -66,6 +94,7 @@ func (s *Session) Follow(ctx context.Context) (int, error) {
 			return 0, err
 		}
 		s.terminal = terminal
+		s.gate.open()
 		s.terminal.FollowSize(ctx, s.Client, s.ID, s.ExecID)
 	}
 	s.attachment.CarryIn(ctx, s.Client, s.ID, s.ExecID)
@@ -90,6 +119,7 @@ func (s *Session) breakPipe(ctx context.Context) {
 
 // Close restores the terminal and removes the FIFOs.
 func (s *Session) Close() {
+	s.gate.open()
 	s.terminal.Restore()
 	if s.attachment != nil {
 		s.attachment.Close()

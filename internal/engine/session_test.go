@@ -187,3 +187,41 @@ func TestTerminalHasOneOutput(t *testing.T) {
 		t.Errorf("URIs are %v", uris)
 	}
 }
+
+// whenRaw fails the test when it is written to before the terminal is raw.
+type whenRaw struct {
+	t        *testing.T
+	terminal *os.File
+	taken    bytes.Buffer
+}
+
+func (w *whenRaw) Write(p []byte) (int, error) {
+	if mode(w.t, w.terminal).Oflag&unix.OPOST != 0 {
+		w.t.Errorf("%q goes to a terminal that is not raw yet", p)
+	}
+	return w.taken.Write(p)
+}
+
+// TestOutputWaitsForTheTerminal has a process speak before its start was
+// answered.
+func TestOutputWaitsForTheTerminal(t *testing.T) {
+	fake := newFakeTask()
+	fake.onCreate = func(r *task.ExecProcessRequest) {
+		p := open(t, StdioURIs{Stdin: r.Stdin, Stdout: r.Stdout})
+		go func() {
+			_, _ = io.WriteString(p.stdout, "early\r\n")
+			p.stdout.Close()
+			fake.exited <- 0
+		}()
+	}
+	_, inner := pty(t)
+	s := session(t, fake)
+	out := &whenRaw{t: t, terminal: inner}
+	s.Interactive, s.Terminal, s.Stdin, s.Stdout = true, true, inner, out
+	if err := s.Exec(t.Context(), &specs.Process{Args: []string{"echo"}}, false); err != nil {
+		t.Error(err)
+	}
+	if got := out.taken.String(); got != "early\r\n" {
+		t.Errorf("got %q", got)
+	}
+}
