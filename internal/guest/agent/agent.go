@@ -23,8 +23,8 @@ import (
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/device"
 	"dougong.dev/dougong/internal/guest/mount"
-	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/guest/stamp"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/transport"
 )
 
