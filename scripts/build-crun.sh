@@ -110,6 +110,9 @@ build() {
             YAJL_CFLAGS="-I$root/include" YAJL_LIBS="-L$lib -lyajl" &&
         make -s .version git-version.h &&
         make -s generate-signals.c generate-mount_flags.c &&
+        # Its rules do not say that all else needs what is generated.
+        make -s -C libocispec generate &&
+        make -s -C libocispec -j"$(nproc)" libocispec.la &&
         make -s -j"$(nproc)" LDFLAGS="$ldflags -L$lib -all-static" crun &&
         strip crun
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -47,7 +48,9 @@ func rehearse(ctx context.Context, p parts) error {
 	go func() { served <- serve(ctx, transport.NewGuest(far), p) }()
 	err = playHost(ctx, host)
 	_ = host.Close()
-	<-served
+	if end := <-served; err == nil && !errors.Is(end, errHostGone) {
+		err = end
+	}
 	// The collector has nothing to do for a while then.
 	debug.FreeOSMemory()
 	if err != nil {
