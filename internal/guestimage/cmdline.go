@@ -21,7 +21,7 @@ var common = []string{
 	"panic=-1", "reboot=t",
 	"8250.nr_uarts=1", "i8042.noaux", "i8042.nopnp", "i8042.nomux",
 	"random.trust_cpu=on", "cryptomgr.notests", "rcupdate.rcu_expedited=1",
-	"audit=0", "lsm=landlock,yama",
+	"audit=0", "lsm=landlock,yama", "noautogroup",
 	"cgroup_no_v1=all",
 	// On tmpfs, where files can be sealed, crun does not see that its own is
 	// protected, and makes a copy of itself for each command.

@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -122,11 +121,10 @@ const (
 // the processes of a machine stand-ins with the same ids, and those right after
 // the boot are the same in all machines and taken on the host.
 func ScatterPIDs(proc string) error {
-	n, err := rand.Int(rand.Reader, big.NewInt(highPID-lowPID))
-	if err != nil {
-		return fmt.Errorf("choose process ids: %w", err)
-	}
-	last := strconv.FormatInt(lowPID+n.Int64(), 10)
+	var chance [4]byte
+	// crypto/rand.Read never fails on Linux.
+	_, _ = rand.Read(chance[:])
+	last := strconv.Itoa(lowPID + int(binary.NativeEndian.Uint32(chance[:])%(highPID-lowPID)))
 	if err := os.WriteFile(filepath.Join(proc, "sys/kernel/ns_last_pid"), []byte(last), 0o644); err != nil {
 		return fmt.Errorf("choose process ids: %w", err)
 	}

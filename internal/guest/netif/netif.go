@@ -6,10 +6,15 @@
 package netif
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -61,6 +66,9 @@ func configure(ctx context.Context, i *agent.Interface) error {
 			return fmt.Errorf("set MTU %d: %w", i.Mtu, err)
 		}
 	}
+	if err := disableIPv6(cmp.Or(i.Name, link.Attrs().Name), i.Addresses); err != nil {
+		return err
+	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up: %w", err)
 	}
@@ -68,6 +76,21 @@ func configure(ctx context.Context, i *agent.Interface) error {
 		if err := addAddress(link, a); err != nil {
 			return fmt.Errorf("add address %q: %w", a, err)
 		}
+	}
+	return nil
+}
+
+// disableIPv6 keeps an interface without an IPv6 address from making one of
+// its own, as Docker does: nobody would answer there, and to find that out is
+// work for a machine each time its hardware address changes.
+func disableIPv6(name string, addresses []string) error {
+	hasIPv6 := func(cidr string) bool { return strings.Contains(cidr, ":") }
+	if slices.ContainsFunc(addresses, hasIPv6) {
+		return nil
+	}
+	err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6"), []byte("1"), 0)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("disable IPv6: %w", err)
 	}
 	return nil
 }

@@ -169,3 +169,20 @@ func TestAssignMACs(t *testing.T) {
 		}
 	})
 }
+
+func TestIPv6WithoutAddress(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		plug(t)
+		interfaces, _ := plan()
+		interfaces[0].Addresses = []string{"10.0.2.15/24"}
+		if err := Apply(t.Context(), interfaces, nil); err != nil {
+			t.Error(err)
+			return
+		}
+		// The file is that of the thread's own network.
+		got, err := os.ReadFile("/proc/thread-self/root/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+		if err != nil || string(got) != "1\n" {
+			t.Errorf("disable_ipv6 is %q, %v", got, err)
+		}
+	})
+}
