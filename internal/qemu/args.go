@@ -91,17 +91,19 @@ func firmware(spec vmm.MachineSpec) string {
 	return "qboot.rom"
 }
 
-// Bounds of TCG's cache of translated code in MiB, and the share of the
-// guest's memory that it is between them. A boot fills it, it never shrinks,
-// and so it is most of what a small idle machine costs; a large machine runs
-// more code. A clone begins with nothing translated: with room for all that the
-// start of a container takes, it translates nothing twice, and what it has no
-// use for costs nothing.
+// Bounds of TCG's cache of translated code in MiB. It never shrinks. A boot and
+// the first container fill 70: with less, what was translated is thrown away on
+// the way, and the container is the slower for it. But the cache is most of
+// what a small idle machine costs, so one of up to smallGuest MiB gets the
+// least, and larger ones a share of what they have more. A clone begins with
+// nothing translated: with room for all that the start of a container takes, it
+// translates nothing twice, and what it has no use for costs nothing.
 const (
 	minTCGCache   = 16
 	cloneTCGCache = 64
 	maxTCGCache   = 128
-	tcgCacheShare = 16
+	smallGuest    = 256
+	tcgCacheShare = 2
 )
 
 func accelerator(spec vmm.MachineSpec) string {
@@ -112,7 +114,7 @@ func accelerator(spec vmm.MachineSpec) string {
 	if spec.Saved {
 		least = cloneTCGCache
 	}
-	return "tcg,thread=multi,tb-size=" + strconv.Itoa(min(max(spec.MemoryMiB/tcgCacheShare, least), maxTCGCache))
+	return "tcg,thread=multi,tb-size=" + strconv.Itoa(min(max((spec.MemoryMiB-smallGuest)/tcgCacheShare, least), maxTCGCache))
 }
 
 // cpuModel is for KVM the host's own CPU and for TCG all that it can do
