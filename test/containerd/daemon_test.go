@@ -102,13 +102,24 @@ type result struct {
 // ctr runs a command of ctr to its end.
 func (d *daemon) ctr(t *testing.T, args ...string) result {
 	t.Helper()
+	return d.within(t, patience, args...)
+}
+
+// patient is ctr for when many run beside each other.
+func (d *daemon) patient(t *testing.T, args ...string) result {
+	t.Helper()
+	return d.within(t, 10*patience, args...)
+}
+
+func (d *daemon) within(t *testing.T, limit time.Duration, args ...string) result {
+	t.Helper()
 	cmd := d.command(args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !late.Stop() {
 		t.Fatalf("ctr %q does not end; it has said %q, %q", args, out.String(), errs.String())

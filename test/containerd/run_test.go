@@ -1,12 +1,9 @@
 package containerd
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -168,26 +165,6 @@ func TestRootOfTheReportedProcess(t *testing.T) {
 				t.Errorf("%s: the file is %q, %v", name, got, err)
 			}
 			d.remove("root")
-		}
-	})
-}
-
-func TestManyInARowAndAtATime(t *testing.T) {
-	each(t, func(t *testing.T, d *daemon) {
-		for i := range 10 {
-			if r := d.run(t, fmt.Sprint("row", i), nil, "echo", "hi"); r.out != "hi\n" {
-				t.Fatalf("run %d gives %+v", i, r)
-			}
-		}
-		d.checkLeaks(t)
-		var wg sync.WaitGroup
-		results := make([]result, 6)
-		for i := range results {
-			wg.Go(func() { results[i] = d.run(t, fmt.Sprint("par", i), nil, "echo", "hi") })
-		}
-		wg.Wait()
-		if i := slices.IndexFunc(results, func(r result) bool { return r.out != "hi\n" || r.code != 0 }); i >= 0 {
-			t.Errorf("run %d gives %+v", i, results[i])
 		}
 	})
 }
