@@ -135,11 +135,7 @@ func serve(o *options) error {
 		Namespace: o.Namespace, ID: o.ID, Bundle: bundle, Config: cfg,
 		Listener: listener, Events: os.Getenv("TTRPC_ADDRESS"),
 	}
-	err = d.Run(context.Background())
-	if rerr := bootstrap.RemoveSocket(bundle); rerr != nil {
-		slog.Debug("remove socket", "error", rerr)
-	}
-	return err
+	return d.Run(context.Background())
 }
 
 // listen takes the inherited socket, or one by its path.

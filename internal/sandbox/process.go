@@ -171,7 +171,20 @@ func (p *Process) Kill(ctx context.Context, signal uint32, all bool) error {
 		return fmt.Errorf("%s: process already finished: %w", p.life.what, errdefs.ErrNotFound)
 	}
 	_, err := p.c.sandbox.client.Task.Kill(ctx, &task.KillRequest{ID: p.c.ID, ExecID: p.execID, Signal: signal, All: all})
+	if errdefs.IsUnavailable(err) && p.endsWithin(2*p.c.sandbox.opts.StopTimeout) {
+		// The sandbox went with its container before the answer was out.
+		return nil
+	}
 	return err
+}
+
+func (p *Process) endsWithin(limit time.Duration) bool {
+	select {
+	case <-p.exited:
+		return true
+	case <-time.After(limit):
+		return false
+	}
 }
 
 // Resize sets the size of the process's terminal.

@@ -75,3 +75,10 @@ func (s *Service) createdBefore(r *task.CreateTaskRequest, c *creation) (*task.C
 	}
 	return nil, fmt.Errorf("container %s: %w", r.ID, errdefs.ErrAlreadyExists)
 }
+
+// busy reports whether there is a container, or one is being made.
+func (s *Service) busy() bool {
+	s.creating.Lock()
+	defer s.creating.Unlock()
+	return len(s.creations) > 0
+}

@@ -60,11 +60,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		build: d.build, publish: events.publish, namespace: d.Namespace,
 		shutdown: func() { d.once.Do(func() { close(d.ended) }) },
 	}
-	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept), ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()))
+	calls := &callers{needed: d.service.busy, abandoned: d.service.shutdown}
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept), ttrpc.WithServerHandshaker(calls))
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
 	}
 	Register(server, d.service)
+	calls.watch(firstCall)
+	defer calls.stop()
 	go func() {
 		if err := server.Serve(ctx, d.Listener); err != nil && !errors.Is(err, ttrpc.ErrServerClosed) {
 			slog.Error("serve Task", "error", err)
@@ -80,6 +83,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // leave ends what is left and lets the last answers and events out.
 func (d *Daemon) leave(server *ttrpc.Server, events *publisher) {
+	// As long as this process listens, nobody else's socket can be there.
+	if err := os.Remove(d.Listener.Addr().String()); err != nil {
+		slog.Debug("remove socket", "error", err)
+	}
 	if sb := d.service.current(); sb != nil {
 		sb.Stop(context.Background())
 	}

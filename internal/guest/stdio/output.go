@@ -21,6 +21,24 @@ type output struct {
 	from    *os.File
 	started atomic.Bool
 	done    chan struct{}
+	// moved counts the bytes that the host has taken.
+	moved atomic.Int64
+}
+
+// stuck is how long a host may take nothing at all of what a dead process has
+// left, before it counts as one that does not read.
+const stuck = 10 * time.Second
+
+// counted counts what is written.
+type counted struct {
+	to io.Writer
+	n  *atomic.Int64
+}
+
+func (c counted) Write(p []byte) (int, error) {
+	n, err := c.to.Write(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func newOutput(conn net.Conn, from *os.File) *output {
@@ -36,7 +54,7 @@ func (o *output) copy() {
 	}
 	go watch(o.conn)
 	w := transport.NewStreamWriter(o.conn)
-	o.send(w)
+	o.send(counted{w, &o.moved})
 	_ = w.Close()
 }
 
@@ -77,10 +95,32 @@ func (o *output) expire(grace time.Duration) {
 	_ = o.from.SetReadDeadline(time.Now().Add(grace))
 }
 
+// await returns when everything was handed to the host, however slowly, or the
+// host has taken nothing for a while. The first look is after grace too.
+func (o *output) await(grace, limit time.Duration) {
+	last := int64(-1)
+	wait := grace
+	for {
+		select {
+		case <-o.done:
+			return
+		case <-time.After(wait):
+		}
+		now := o.moved.Load()
+		if now == last && o.conn != nil {
+			// This ends the write that waits.
+			_ = o.conn.Close()
+			<-o.done
+			return
+		}
+		last, wait = now, limit
+	}
+}
+
 // watch closes conn when the host closes it: because it has read the end, or
 // because it does not want to read on. Closing ends writes that still wait.
-// The guest never closes first, since that would set a limit to how slowly
-// the host may read.
+// The guest does not close first as long as the host reads at all, since that
+// would set a limit to how slowly it may read; see await.
 func watch(conn net.Conn) {
 	_, _ = io.Copy(io.Discard, conn)
 	_ = conn.Close()

@@ -211,14 +211,14 @@ func (s *Set) CloseStdin() {
 }
 
 // Drain is called when the process is dead, and returns when its output was
-// handed to the streams. Output that others write to the same pipes counts
-// until grace is over.
+// handed to the streams, or the host does not read it. Output that others write
+// to the same pipes counts until grace is over.
 func (s *Set) Drain(grace time.Duration) {
 	for _, o := range s.outputs {
 		o.expire(grace)
 	}
 	for _, o := range s.outputs {
-		<-o.done
+		o.await(grace, stuck)
 	}
 }
 

@@ -1,0 +1,100 @@
+package shim
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/containerd/ttrpc"
+)
+
+const (
+	// firstCall is how long a sandbox process waits for its daemon to call.
+	firstCall = time.Minute
+	// lastCall is how long one without a container waits for it to come back.
+	lastCall = 5 * time.Second
+)
+
+// callers counts the connections to a sandbox process. One that nobody is
+// connected to and that has no container is of no use to anybody: its daemon
+// died while it started a container, and may not know of it when it is back.
+type callers struct {
+	// needed reports whether the process has something to keep.
+	needed func() bool
+	// abandoned is called when it is of no use, perhaps more than once.
+	abandoned func()
+
+	mu    sync.Mutex
+	count int
+	timer *time.Timer
+}
+
+// watch begins to wait for the first connection.
+func (c *callers) watch(limit time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wait(limit)
+}
+
+// wait must be called with mu held.
+func (c *callers) wait(limit time.Duration) {
+	c.timer = time.AfterFunc(limit, func() {
+		c.mu.Lock()
+		alone := c.count == 0
+		c.mu.Unlock()
+		switch {
+		case !alone:
+		case c.needed():
+			c.watch(limit)
+		default:
+			c.abandoned()
+		}
+	})
+}
+
+func (c *callers) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+func (c *callers) come() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count++
+	c.timer.Stop()
+}
+
+func (c *callers) leave() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count--
+	if c.count == 0 {
+		c.wait(lastCall)
+	}
+}
+
+// Handshake lets only callers of the same user in, and counts them.
+func (c *callers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
+	conn, info, err := ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)
+	if err != nil {
+		return nil, nil, err
+	}
+	c.come()
+	return &caller{Conn: conn, left: sync.OnceFunc(c.leave)}, info, nil
+}
+
+// caller is a connection that tells when it is closed.
+type caller struct {
+	net.Conn
+	left func()
+}
+
+// Close closes the connection.
+func (c *caller) Close() error {
+	defer c.left()
+	return c.Conn.Close()
+}

@@ -1,0 +1,88 @@
+package shim
+
+import (
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func newCallers(needed *atomic.Bool) (*callers, chan struct{}) {
+	abandoned := make(chan struct{}, 9)
+	return &callers{needed: needed.Load, abandoned: func() { abandoned <- struct{}{} }}, abandoned
+}
+
+func TestNobodyCalls(t *testing.T) {
+	var needed atomic.Bool
+	c, abandoned := newCallers(&needed)
+	c.watch(time.Millisecond)
+	await(t, abandoned, "nobody calls")
+}
+
+func TestWhatIsNeededStays(t *testing.T) {
+	var needed atomic.Bool
+	needed.Store(true)
+	asked := make(chan struct{}, 999)
+	c, abandoned := newCallers(&needed)
+	c.needed = func() bool {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		return needed.Load()
+	}
+	c.watch(time.Millisecond)
+	await(t, asked, "question")
+	await(t, asked, "question once more")
+	if len(abandoned) > 0 {
+		t.Error("a process with a container ends")
+	}
+	needed.Store(false)
+	await(t, abandoned, "the container has gone")
+}
+
+func TestCallersAreCounted(t *testing.T) {
+	var needed atomic.Bool
+	c, abandoned := newCallers(&needed)
+	c.watch(time.Hour)
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var served []net.Conn
+	for range 2 {
+		client, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		conn, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted, _, err := c.Handshake(t.Context(), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served = append(served, counted)
+	}
+	served[0].Close()
+	served[0].Close()
+	if c.count != 1 || len(abandoned) != 0 {
+		t.Errorf("%d callers are counted", c.count)
+	}
+	served[1].Close()
+	await(t, abandoned, "the last caller has gone")
+}
+
+func TestCallersStop(t *testing.T) {
+	var needed atomic.Bool
+	c, _ := newCallers(&needed)
+	c.watch(time.Hour)
+	c.stop()
+	if c.timer.Stop() {
+		t.Error("it is still waited for")
+	}
+}
