@@ -114,6 +114,19 @@ func serve(o *options) error {
 	if err != nil {
 		return fmt.Errorf("find the bundle: %w", err)
 	}
+	listener, err := listen(o.Socket)
+	if err != nil {
+		return err
+	}
+	if err := serveIn(bundle, o, listener); err != nil {
+		// Nobody else can have made one as long as this process listens.
+		_ = os.Remove(listener.Addr().String())
+		return err
+	}
+	return nil
+}
+
+func serveIn(bundle string, o *options, listener net.Listener) error {
 	log, err := shim.OpenLog(bundle)
 	if err != nil {
 		return err
@@ -127,10 +140,6 @@ func serve(o *options) error {
 	}
 	startLog(log, cfg)
 	shim.DumpStacks()
-	listener, err := listen(o.Socket)
-	if err != nil {
-		return err
-	}
 	d := &shim.Daemon{
 		Namespace: o.Namespace, ID: o.ID, Bundle: bundle, Config: cfg,
 		Listener: listener, Events: os.Getenv("TTRPC_ADDRESS"),

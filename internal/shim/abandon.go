@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	// firstCall is how long a sandbox process waits for its daemon to call.
+	// firstCall is how long a sandbox process waits for a container.
 	firstCall = time.Minute
 	// lastCall is how long one without a container waits for it to come back.
 	lastCall = 5 * time.Second
 )
 
-// callers counts the connections to a sandbox process. One that nobody is
-// connected to and that has no container is of no use to anybody: its daemon
-// died while it started a container, and may not know of it when it is back.
+// callers counts the connections to a sandbox process. One that has no container
+// and gets none is of no use to anybody: its daemon died while it started a
+// container, and knows nothing of it when it is back.
 type callers struct {
 	// needed reports whether the process has something to keep.
 	needed func() bool
@@ -39,17 +39,15 @@ func (c *callers) watch(limit time.Duration) {
 
 // wait must be called with mu held.
 func (c *callers) wait(limit time.Duration) {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	c.timer = time.AfterFunc(limit, func() {
-		c.mu.Lock()
-		alone := c.count == 0
-		c.mu.Unlock()
-		switch {
-		case !alone:
-		case c.needed():
-			c.watch(limit)
-		default:
-			c.abandoned()
+		if c.needed() {
+			c.watch(firstCall)
+			return
 		}
+		c.abandoned()
 	})
 }
 
@@ -65,7 +63,7 @@ func (c *callers) come() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.count++
-	c.timer.Stop()
+	c.wait(firstCall)
 }
 
 func (c *callers) leave() {

@@ -69,11 +69,7 @@ for i in 0 1 2 3; do mknod /tmp/d$i b 254 $((i*16)); dd if=/tmp/d$i of=/dev/null
 // A merged EROFS consists of metadata and the files of its layers; here one
 // that was made by mkfs stands in the place of a snapshot's.
 func TestErofsOfSeveralFiles(t *testing.T) {
-	for _, d := range suite.daemons {
-		if !d.isNew() {
-			continue
-		}
-		t.Cleanup(func() { d.checkLeaks(t) })
+	newest(t, func(t *testing.T, d *daemon) {
 		// A namespace of its own, whose snapshots nobody else uses.
 		ctr := func(args ...string) string { return d.ok(t, append([]string{"-n", "merged"}, args...)...) }
 		ctr("images", "import", "--base-name", "docker.io/library/busybox", suite.image)
@@ -87,7 +83,7 @@ func TestErofsOfSeveralFiles(t *testing.T) {
 		if out != "merged\nw\n" {
 			t.Errorf("got %q", out)
 		}
-	}
+	})
 }
 
 // snapshotDir is the newest directory with a layer.

@@ -23,8 +23,13 @@ func shimSockets() []string {
 // checkLeaks asserts that nothing of any container is left.
 func (d *daemon) checkLeaks(t *testing.T) {
 	t.Helper()
+	d.checkLeaksWithin(t, grace)
+}
+
+func (d *daemon) checkLeaksWithin(t *testing.T, limit time.Duration) {
+	t.Helper()
 	var left []string
-	for begin := time.Now(); time.Since(begin) < grace; <-time.After(50 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < limit; <-time.After(50 * time.Millisecond) {
 		if left = d.leftovers(); len(left) == 0 {
 			return
 		}

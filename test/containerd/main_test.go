@@ -135,3 +135,14 @@ func each(t *testing.T, test func(t *testing.T, d *daemon)) {
 		})
 	}
 }
+
+// newest runs a test under the newest daemon, where the daemon has no part in it.
+func newest(t *testing.T, test func(t *testing.T, d *daemon)) {
+	t.Helper()
+	for _, d := range suite.daemons {
+		if d.isNew() {
+			t.Cleanup(func() { d.checkLeaks(t) })
+			test(t, d)
+		}
+	}
+}

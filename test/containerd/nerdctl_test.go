@@ -67,13 +67,7 @@ func runFlags(flags ...string) []string {
 // withNerdctl runs a test under the newest daemon and checks that nothing stays.
 func withNerdctl(t *testing.T, test func(t *testing.T, n nerdctl)) {
 	t.Helper()
-	for _, d := range suite.daemons {
-		if !d.isNew() {
-			continue
-		}
-		t.Cleanup(func() { d.checkLeaks(t) })
-		test(t, nerdctl{d})
-	}
+	newest(t, func(t *testing.T, d *daemon) { test(t, nerdctl{d}) })
 }
 
 // resident starts a container that stays until the end of the test.

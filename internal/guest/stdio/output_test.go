@@ -62,6 +62,7 @@ func TestHostThatReadsSlowly(t *testing.T) {
 		got <- total
 	}()
 	o.await(0, time.Second)
+	_ = o.conn.Close()
 	if n := <-got; n < size {
 		t.Errorf("%d bytes arrive, want %d", n, size)
 	}
