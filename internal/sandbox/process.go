@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/transport"
 )
 
 // lostStatus is the exit status of a process whose VM went away: what it
@@ -29,6 +30,8 @@ type Process struct {
 	output sync.WaitGroup
 	// streams are the connections that carry stdio.
 	streams streams
+	mu      sync.Mutex
+	watched []*transport.Watched
 	// exited is closed when the exit is known and its output was handed over.
 	exited chan struct{}
 	ending sync.Once
@@ -125,22 +128,32 @@ func (p *Process) awaitExecs() {
 	}
 }
 
-// drain waits until all output was handed over. Output that nobody reads
-// holds the exit up for a bounded time only.
+// drain waits until all output was handed over, however slowly it is read. Output
+// that nobody reads, or that does not come, holds the exit up for a bounded time.
 func (p *Process) drain() {
 	drained := make(chan struct{})
 	go func() {
 		p.output.Wait()
 		close(drained)
 	}()
-	select {
-	case <-drained:
-	case <-time.After(p.c.sandbox.opts.DrainTimeout):
-		slog.Warn("output of an ended process is not read, dropping the rest", "container", p.c.ID, "exec", p.execID)
+	start, limit := time.Now(), p.c.sandbox.opts.DrainTimeout
+	for waiting := true; waiting; {
+		select {
+		case <-drained:
+			waiting = false
+		case <-time.After(limit / drainLooks):
+			if p.hopeless(start, limit) {
+				slog.Warn("output of an ended process is not read, dropping the rest", "container", p.c.ID, "exec", p.execID)
+				waiting = false
+			}
+		}
 	}
 	p.streams.close()
 	p.stdio.Close()
 }
+
+// drainLooks is how often one looks during a drain's time.
+const drainLooks = 20
 
 func (p *Process) finish(status uint32, at time.Time, err error) {
 	p.ending.Do(func() {

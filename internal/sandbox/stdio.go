@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"dougong.dev/dougong/internal/transport"
 )
@@ -106,7 +107,9 @@ func (p *Process) carryInput() {
 }
 
 func (p *Process) carryOutput(name string, to io.WriteCloser, from net.Conn) {
-	_, err := io.CopyBuffer(onlyWriter{to}, transport.NewStreamReader(from), make([]byte, copyBuffer))
+	watched := transport.NewWatched(to)
+	p.watch(watched)
+	_, err := io.CopyBuffer(onlyWriter{watched}, transport.NewStreamReader(from), make([]byte, copyBuffer))
 	if err != nil {
 		slog.Debug("output ended early", "process", p.life.what, "stream", name, "error", err)
 	}
@@ -114,6 +117,27 @@ func (p *Process) carryOutput(name string, to io.WriteCloser, from net.Conn) {
 	// The guest holds its end open until ours is closed: then it knows that
 	// nothing is on the way any more.
 	_ = from.Close()
+}
+
+func (p *Process) watch(w *transport.Watched) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watched = append(p.watched, w)
+}
+
+// hopeless reports whether output is waited for in vain: since a reader takes
+// nothing, if only before start, or since the guest sends none of it after.
+func (p *Process) hopeless(start time.Time, limit time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := true
+	for _, w := range p.watched {
+		if w.Stuck(limit) {
+			return true
+		}
+		idle = idle && w.Idle(start, limit)
+	}
+	return idle && time.Since(start) > limit
 }
 
 // copyBuffer is as much as one frame carries.

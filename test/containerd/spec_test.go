@@ -66,7 +66,9 @@ func (d *daemon) runSpec(t *testing.T, id string, s object) result {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.remove(id) })
-	return d.ctr(t, append(flags("--rm", "--config", path), id)...)
+	// The runtime's configuration comes by the environment: ctr takes the options
+	// of a container with a user namespace for runc's.
+	return d.ctr(t, "run", "--runtime", runtimeName, "--rm", "--config", path, id)
 }
 
 // Everything that a spec says of the process and its surroundings, seen from
@@ -215,6 +217,10 @@ func TestSpecRefusals(t *testing.T) {
 			"seccomp":          func(_, _, l object) { l["seccomp"] = object{"defaultAction": "SCMP_ACT_NOTIFY"} },
 			"linux.namespaces": func(_, _, l object) { l["namespaces"] = []object{{"type": "mount"}} },
 		} {
+			if want == "process.scheduler" && !d.isNew() {
+				// This client leaves it out itself.
+				continue
+			}
 			s := spec(root, "true")
 			change(s, s["process"].(object), s["linux"].(object))
 			id := fmt.Sprintf("refused-%d", len(want))

@@ -21,25 +21,16 @@ type output struct {
 	from    *os.File
 	started atomic.Bool
 	done    chan struct{}
-	// moved counts the bytes that the host has taken.
-	moved atomic.Int64
+	// sent tells whether the host takes what is sent.
+	sent atomic.Pointer[transport.Watched]
 }
 
-// stuck is how long a host may take nothing at all of what a dead process has
-// left, before it counts as one that does not read.
+// stuck is how long a host may leave a write waiting before it counts as one
+// that does not read, once the process is dead.
 const stuck = 10 * time.Second
 
-// counted counts what is written.
-type counted struct {
-	to io.Writer
-	n  *atomic.Int64
-}
-
-func (c counted) Write(p []byte) (int, error) {
-	n, err := c.to.Write(p)
-	c.n.Add(int64(n))
-	return n, err
-}
+// looks is how often that is looked at.
+const looks = 20
 
 func newOutput(conn net.Conn, from *os.File) *output {
 	return &output{conn: conn, from: from, done: make(chan struct{})}
@@ -53,8 +44,10 @@ func (o *output) copy() {
 		return
 	}
 	go watch(o.conn)
-	w := transport.NewStreamWriter(o.conn)
-	o.send(counted{w, &o.moved})
+	sent := transport.NewWatched(o.conn)
+	o.sent.Store(sent)
+	w := transport.NewStreamWriter(sent)
+	o.send(w)
 	_ = w.Close()
 }
 
@@ -96,24 +89,20 @@ func (o *output) expire(grace time.Duration) {
 }
 
 // await returns when everything was handed to the host, however slowly, or the
-// host has taken nothing for a while. The first look is after grace too.
-func (o *output) await(grace, limit time.Duration) {
-	last := int64(-1)
-	wait := grace
+// host has let a write wait for too long, if only before this call.
+func (o *output) await(limit time.Duration) {
 	for {
-		select {
-		case <-o.done:
-			return
-		case <-time.After(wait):
-		}
-		now := o.moved.Load()
-		if now == last && o.conn != nil {
+		if sent := o.sent.Load(); sent != nil && sent.Stuck(limit) {
 			// This ends the write that waits.
 			_ = o.conn.Close()
 			<-o.done
 			return
 		}
-		last, wait = now, limit
+		select {
+		case <-o.done:
+			return
+		case <-time.After(limit / looks):
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ func TestHostThatReadsNothing(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		o.expire(0)
-		o.await(0, 20*time.Millisecond)
+		o.await(20 * time.Millisecond)
 		close(ended)
 	}()
 	select {
@@ -61,7 +61,7 @@ func TestHostThatReadsSlowly(t *testing.T) {
 		_ = far.Close()
 		got <- total
 	}()
-	o.await(0, time.Second)
+	o.await(time.Second)
 	_ = o.conn.Close()
 	if n := <-got; n < size {
 		t.Errorf("%d bytes arrive, want %d", n, size)

@@ -218,7 +218,7 @@ func (s *Set) Drain(grace time.Duration) {
 		o.expire(grace)
 	}
 	for _, o := range s.outputs {
-		o.await(grace, stuck)
+		o.await(stuck)
 	}
 }
 
