@@ -94,7 +94,8 @@ const pageHead = `# Configuration
 
 Generated from internal/config by ` + "`go generate ./internal/config`" + `; a test holds page and program together.
 
-Dougong reads ` + "`%s`" + `, or the file given by ` + "`--config`" + `. The first may be missing; the second may not. The
+Dougong reads ` + "`%s`" + `, or the file that ` + "`--config`" + ` or the environment
+variable ` + "`DOUGONG_CONFIG`" + ` names. The first may be missing; the second may not. The
 format is [TOML](https://toml.io). Every key has a default, so an empty file is a complete one. Reading is strict: a key
 that does not exist is an error that names file, line and the nearest key that does.
 
