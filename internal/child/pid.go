@@ -112,9 +112,9 @@ func cloneExec(args *cloneArgs, path *byte, argv, envv **byte, file int) (pid in
 	if errno != 0 || r != 0 {
 		return int(r), errno
 	}
-	syscall.RawSyscall(unix.SYS_DUP3, uintptr(file), 3, 0)
-	syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
+	_, _, _ = syscall.RawSyscall(unix.SYS_DUP3, uintptr(file), 3, 0)
+	_, _, _ = syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(argv)), uintptr(unsafe.Pointer(envv)))
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
+		_, _, _ = syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
 	}
 }

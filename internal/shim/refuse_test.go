@@ -14,14 +14,17 @@ func TestRefuseHidesWhatIsNotImplemented(t *testing.T) {
 	if errdefs.IsNotImplemented(after) || !errdefs.IsInvalidArgument(after) || after.Error() != before.Error() {
 		t.Errorf("got %v", after)
 	}
-	if errdefs.Resolve(after) != errdefs.ErrInvalidArgument {
+	if !errors.Is(errdefs.Resolve(after), errdefs.ErrInvalidArgument) {
 		t.Errorf("travels as %v", errdefs.Resolve(after))
 	}
 }
 
 func TestRefuseKeepsOtherErrors(t *testing.T) {
-	for _, err := range []error{nil, errdefs.ErrNotFound, errors.New("x")} {
-		if got := refuse(err); got != err {
+	if err := refuse(nil); err != nil {
+		t.Errorf("no error becomes %v", err)
+	}
+	for _, err := range []error{errdefs.ErrNotFound, errors.New("x")} {
+		if got := refuse(err); !errors.Is(got, err) {
 			t.Errorf("%v becomes %v", err, got)
 		}
 	}

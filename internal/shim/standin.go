@@ -125,7 +125,7 @@ func StandIn() error {
 	}
 	_ = unix.Close(3)
 	if s.Life > 0 {
-		time.Sleep(s.Life)
+		<-time.After(s.Life)
 		return nil
 	}
 	for {

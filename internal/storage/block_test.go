@@ -65,7 +65,8 @@ func TestDevicesAreDisks(t *testing.T) {
 	}
 	want := []Disk{
 		{Serial: Serial("c1", 0), Path: "/img", ReadOnly: true},
-		{Serial: plan.DeviceSerials[0], Path: "/dev/a"}, {Serial: plan.DeviceSerials[1], Path: "/dev/b", ReadOnly: true},
+		{Serial: plan.DeviceSerials[0], Path: "/dev/a"},
+		{Serial: plan.DeviceSerials[1], Path: "/dev/b", ReadOnly: true},
 	}
 	if diff := cmp.Diff(want, plan.Disks); diff != "" || plan.DeviceSerials[0] == plan.DeviceSerials[1] {
 		t.Error(diff)

@@ -55,7 +55,8 @@ func planTests() []planTest {
 			want: Plan{
 				Disks: []Disk{
 					{Serial: Serial("c1", 0), Path: "/meta", ReadOnly: true},
-					{Serial: Serial("c1", 1000), Path: "/a", ReadOnly: true}, {Serial: Serial("c1", 1001), Path: "/b", ReadOnly: true},
+					{Serial: Serial("c1", 1000), Path: "/a", ReadOnly: true},
+					{Serial: Serial("c1", 1001), Path: "/b", ReadOnly: true},
 				},
 				Rootfs: &agentapi.Rootfs{
 					Lowers:   []*agentapi.Mount{{Type: "erofs", Source: disk(0), Options: []string{"device=" + disk(1000), "device=" + disk(1001), "ro"}}},

@@ -26,7 +26,8 @@ func deviceSpec(major, minor int64) *specs.Spec {
 	return &specs.Spec{Linux: &specs.Linux{
 		Devices: []specs.LinuxDevice{{Path: "/dev/null", Type: "c", Major: 1, Minor: 3}, {Path: "/dev/x", Type: "b", Major: major, Minor: minor}},
 		Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
-			{Access: "rwm"}, {Allow: true, Type: "c", Major: new(int64(7)), Minor: new(int64(2)), Access: "r"},
+			{Access: "rwm"},
+			{Allow: true, Type: "c", Major: new(int64(7)), Minor: new(int64(2)), Access: "r"},
 			{Allow: true, Type: "b", Major: &major, Minor: &minor, Access: "rwm"},
 		}},
 	}}
