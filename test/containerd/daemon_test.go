@@ -45,6 +45,9 @@ func (d *daemon) start() error {
 	}
 	config := fmt.Sprintf("version = %d\nroot = %q\nstate = %q\ndisabled_plugins = [%s]\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n[debug]\nlevel = \"trace\"\n",
 		version, filepath.Join(d.dir, "root"), filepath.Join(d.dir, "state"), disabled, d.socket(), d.socket()+".ttrpc")
+	if d.isNew() {
+		config += fmt.Sprintf("[plugins.\"io.containerd.snapshotter.v1.blockfile\"]\nscratch_file = %q\nfs_type = \"ext4\"\n", suite.scratch)
+	}
 	path := filepath.Join(d.dir, "config.toml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return err

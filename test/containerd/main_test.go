@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -19,6 +20,8 @@ var suite struct {
 	bin, clients, base string
 	// image is the archive of a small image, config the product's configuration.
 	image, config string
+	// scratch is an empty file system, which the blockfile snapshotter copies.
+	scratch string
 	daemons       []*daemon
 }
 
@@ -86,6 +89,10 @@ func prepare() error {
 	suite.image = filepath.Join(suite.base, "busybox.tar")
 	if err := pack(suite.image, layout); err != nil {
 		return err
+	}
+	suite.scratch = filepath.Join(suite.base, "scratch")
+	if out, err := exec.Command("mkfs.ext4", "-q", suite.scratch, "64M").CombinedOutput(); err != nil {
+		return fmt.Errorf("mkfs.ext4: %w: %s", err, out)
 	}
 	// The guest image may be rebuilt while tests run.
 	config := "[vm]\nhealth_timeout = \"2s\"\n"

@@ -95,7 +95,7 @@ func TestSnapshotters(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		names := []string{"overlayfs", "native"}
 		if d.isNew() {
-			names = append(names, "erofs")
+			names = append(names, "erofs", "blockfile")
 		}
 		for _, name := range names {
 			// What is written stays for the next task of the container.
@@ -111,8 +111,8 @@ func TestSnapshotters(t *testing.T) {
 			if out != "1\n" {
 				t.Errorf("%s: what was written is %q", name, out)
 			}
-			if r := d.ctr(t, "task", "exec", "--exec-id", "look", name, "mount"); name == "erofs" && !strings.Contains(r.out, "lowerdir=") {
-				t.Errorf("the guest has no overlay of disks: %s", r.out)
+			if r := d.ctr(t, "task", "exec", "--exec-id", "look", name, "mount"); name == "erofs" && !strings.Contains(r.out, "lowerdir=") || name == "blockfile" && !strings.Contains(r.out, "on / type ext4") {
+				t.Errorf("the root file system is not on disks: %s", r.out)
 			}
 			d.remove(name)
 		}
