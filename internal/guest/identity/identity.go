@@ -10,7 +10,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,16 +40,18 @@ func Seed(random []byte) error {
 		return fmt.Errorf("seed random generator: %d bytes of entropy, want %d to %d: %w",
 			len(random), minEntropy, maxEntropy, errdefs.ErrInvalidArgument)
 	}
-	f, err := os.OpenFile("/dev/urandom", os.O_WRONLY, 0)
+	// Not by os.OpenFile: that asks the poller for devices and files in /proc,
+	// which is much code for a machine that has run none of it.
+	fd, err := unix.Open("/dev/urandom", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("seed random generator: %w", err)
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = unix.Close(fd) }()
 	pool := poolInfo(random)
-	if err := ioctl(f, rndAddEntropy, uintptr(unsafe.Pointer(&pool[0]))); err != nil {
+	if err := ioctl(fd, rndAddEntropy, uintptr(unsafe.Pointer(&pool[0]))); err != nil {
 		return fmt.Errorf("add entropy: %w", err)
 	}
-	if err := ioctl(f, rndReseedCRNG, 0); err != nil {
+	if err := ioctl(fd, rndReseedCRNG, 0); err != nil {
 		return fmt.Errorf("reseed random generator: %w", err)
 	}
 	return nil
@@ -64,8 +65,8 @@ func poolInfo(random []byte) []byte {
 	return append(b, random...)
 }
 
-func ioctl(f *os.File, request, arg uintptr) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, arg); errno != 0 {
+func ioctl(fd int, request, arg uintptr) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, arg); errno != 0 {
 		return errno
 	}
 	return nil
@@ -104,7 +105,7 @@ func SetSysctls(proc string, values map[string]string) error {
 			errs = append(errs, fmt.Errorf("sysctl %q: %w", name, errdefs.ErrInvalidArgument))
 			continue
 		}
-		if err := os.WriteFile(filepath.Join(proc, path), []byte(value), 0); err != nil {
+		if err := write(filepath.Join(proc, path), value); err != nil {
 			errs = append(errs, fmt.Errorf("set sysctl %s to %q: %w", name, value, err))
 		}
 	}
@@ -125,8 +126,19 @@ func ScatterPIDs(proc string) error {
 	// crypto/rand.Read never fails on Linux.
 	_, _ = rand.Read(chance[:])
 	last := strconv.Itoa(lowPID + int(binary.NativeEndian.Uint32(chance[:])%(highPID-lowPID)))
-	if err := os.WriteFile(filepath.Join(proc, "sys/kernel/ns_last_pid"), []byte(last), 0o644); err != nil {
+	if err := write(filepath.Join(proc, "sys/kernel/ns_last_pid"), last); err != nil {
 		return fmt.Errorf("choose process ids: %w", err)
 	}
 	return nil
+}
+
+// write sets a file of the kernel, which takes a value in one piece.
+func write(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	_, err = unix.Write(fd, []byte(value))
+	return err
 }

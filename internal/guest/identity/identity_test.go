@@ -108,6 +108,9 @@ func TestScatterPIDs(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(proc, "sys/kernel"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(proc, "sys/kernel/ns_last_pid"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := ScatterPIDs(proc); err != nil {
 		t.Fatal(err)
 	}
