@@ -50,7 +50,7 @@ func TestImageConfig(t *testing.T) {
 	img := imageWithFile("seed/kept", "from the image")
 	img.Config = ocispec.ImageConfig{
 		Entrypoint: []string{"/bin/sh", "-c"},
-		Cmd:        []string{`echo "id=$(id -u):$(id -g) $(id -G)"; echo "env=$FROM_IMAGE $HOME"; echo "pwd=$(pwd)"; touch /seed/x && echo "seed=$(cat /seed/kept)"`},
+		Cmd:        []string{`echo "id=$(id -u):$(id -g) $(id -G)"; echo "env=$FROM_IMAGE $HOME"; echo "pwd=$(pwd)"; touch /seed/x && echo "seed=$(cat /seed/kept)"; echo "data=$(stat -c %a:%u /data)"`},
 		Env:        []string{"PATH=/bin", "FROM_IMAGE=yes"},
 		WorkingDir: "/made/for/it", User: "app", StopSignal: "SIGUSR2",
 		Volumes: map[string]struct{}{"/data": {}},
@@ -61,7 +61,7 @@ func TestImageConfig(t *testing.T) {
 	dir := in.path("layout")
 	writeImage(t, dir, img)
 	r := in.dougong("run", "--name", "box", "-l", "more=1", "oci:"+dir)
-	want := map[string]string{"id": "1234:5678 5678 91", "env": "yes /home/app", "pwd": "/made/for/it", "seed": "from the image"}
+	want := map[string]string{"id": "1234:5678 5678 91", "env": "yes /home/app", "pwd": "/made/for/it", "seed": "from the image", "data": "777:0"}
 	if diff := cmp.Diff(want, facts(r.stdout)); diff != "" || r.code != 0 {
 		t.Errorf("(-want +got):\n%s\n%v", diff, r)
 	}

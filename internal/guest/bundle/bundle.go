@@ -140,6 +140,9 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 	if err := spec.adaptDevices(ctx, m, r.Devices); err != nil {
 		return err
 	}
+	if err := spec.adaptVolumes(b.path("rootfs")); err != nil {
+		return err
+	}
 	data, err := spec.encode()
 	if err != nil {
 		return err
