@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
@@ -45,6 +46,21 @@ func (c *Client) Connected() bool {
 	default:
 		return true
 	}
+}
+
+// lostTimeout is how long only the errors of calls may know of the end of a
+// connection.
+const lostTimeout = time.Second
+
+// lost reports whether an error came of the end of the sandbox process.
+func (c *Client) lost(err error) bool {
+	if errdefs.IsUnavailable(err) {
+		select {
+		case <-c.gone:
+		case <-time.After(lostTimeout):
+		}
+	}
+	return !c.Connected()
 }
 
 // Close ends the connection.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"dougong.dev/dougong/internal/record"
@@ -163,21 +162,6 @@ func (s *Sandbox) Create(ctx context.Context, l Launch) error {
 func (s *Sandbox) Start(ctx context.Context) error {
 	_, err := s.Task.Start(ctx, &task.StartRequest{ID: s.Dir.ID})
 	return s.explain(err)
-}
-
-// lostTimeout is how long only the errors of calls may know of the end of a
-// connection.
-const lostTimeout = time.Second
-
-// lost reports whether an error came of the end of the sandbox process.
-func (s *Sandbox) lost(err error) bool {
-	if errdefs.IsUnavailable(err) {
-		select {
-		case <-s.gone:
-		case <-time.After(lostTimeout):
-		}
-	}
-	return !s.Connected()
 }
 
 // explain says that the sandbox process is gone, where an error came of that.

@@ -152,6 +152,9 @@ func (s *Session) Exec(ctx context.Context, spec *specs.Process, detach bool) er
 	}
 	status, err := s.Follow(ctx)
 	if err != nil {
+		if s.Client.lost(err) {
+			err = fmt.Errorf("the container %s went away while the command ran in it: its sandbox process has ended", s.ID[:min(12, len(s.ID))])
+		}
 		return EngineError(err)
 	}
 	// The process is over; what remains of it goes with the container.

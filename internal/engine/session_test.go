@@ -225,3 +225,24 @@ func TestOutputWaitsForTheTerminal(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// lostTask is a sandbox that goes away while its process runs.
+type lostTask struct {
+	*fakeTask
+	gone chan struct{}
+}
+
+func (l lostTask) Wait(context.Context, *task.WaitRequest) (*task.WaitResponse, error) {
+	close(l.gone)
+	return nil, errdefs.ErrUnavailable
+}
+
+func TestSandboxGoesAway(t *testing.T) {
+	fake := lostTask{newFakeTask(), make(chan struct{})}
+	s := &Session{Client: &Client{Task: fake, gone: fake.gone}, ID: "0123456789abcdef", ExecID: "e1", FIFOs: t.TempDir()}
+	err := s.Exec(t.Context(), &specs.Process{Args: []string{"sleep"}}, false)
+	exit, ok := errors.AsType[*ExitError](err)
+	if !ok || exit.Code != CodeEngine || !strings.Contains(err.Error(), "0123456789ab went away") {
+		t.Errorf("got %v", err)
+	}
+}
