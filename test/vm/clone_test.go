@@ -57,7 +57,25 @@ func (in *installation) sandboxLog(flags ...string) string {
 const (
 	saysClone = "clone running"
 	saysBoot  = "no clone could be started, booting instead"
+	// The agent of a template says so on its console.
+	saysRehearsed = "a container was rehearsed"
 )
+
+// TestRehearsal wants a container run in a template before it is saved, and in
+// no other machine. That it is missing would only be felt.
+func TestRehearsal(t *testing.T) {
+	in := install(t)
+	// Another test may have made the template that all share.
+	in.configure("storage.root=" + quote(in.path("storage")))
+	if log := in.sandboxLog(); !strings.Contains(log, saysRehearsed) {
+		t.Errorf("the first start makes a template without a rehearsal\n%s", log)
+	}
+	for name, flags := range map[string][]string{"clone": nil, "boot": {"--no-template"}} {
+		if log := in.sandboxLog(flags...); strings.Contains(log, saysRehearsed) {
+			t.Errorf("a rehearsal in a %s\n%s", name, log)
+		}
+	}
+}
 
 // TestCloneOrBoot looks how a machine is started with each switch.
 func TestCloneOrBoot(t *testing.T) {

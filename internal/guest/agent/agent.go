@@ -89,6 +89,8 @@ func Run(version string) error {
 		if err := errors.Join(rehearse(ctx, p), p.prepareNetwork(ctx, line)); err != nil {
 			// Clones are slower without, and no worse.
 			slog.Warn("before the machine is saved", "error", err)
+		} else {
+			slog.Info("ready to be saved, a container was rehearsed")
 		}
 	}
 	session, offer, err := connect(ctx, line, finder)
