@@ -64,8 +64,8 @@ type Storage struct {
 
 // Template configures saved machines, of which others are clones.
 type Template struct {
-	Enabled     bool `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
-	ShareMemory bool `toml:"share_memory" doc:"Let clones share the pages of the saved memory that they do not write to. Off, each gets a copy of all: slower, larger, and with no page in common. A clone with shared directories gets one anyway."`
+	Enabled     bool   `toml:"enabled" doc:"Start virtual machines as clones of a saved one, which is made on first use for each kind of machine and kept below storage.root. Clones share what was random in the saved machine until each gets entropy of its own, before its first container; SECURITY.md says when not to share."`
+	ShareMemory bool   `toml:"share_memory" doc:"Let clones share the pages of the saved memory that they do not write to. Off, each gets a copy of all: slower, larger, and with no page in common. A clone with shared directories gets one anyway."`
 	MemoryDir   string `toml:"memory_dir" doc:"Directory in a file system of memory (tmpfs) for small templates, which then need no disk and stay fast when the host has other use for its cache. Where it cannot be used, all are kept below storage.root."`
 	MemoryMiB   int    `toml:"memory_mib" doc:"Most MiB that templates may take there, all together; one that does not fit is kept below storage.root. 0 keeps all there."`
 }

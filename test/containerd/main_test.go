@@ -22,7 +22,7 @@ var suite struct {
 	image, config string
 	// scratch is an empty file system, which the blockfile snapshotter copies.
 	scratch string
-	daemons       []*daemon
+	daemons []*daemon
 }
 
 const (
