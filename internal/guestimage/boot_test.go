@@ -204,7 +204,7 @@ func TestBootSetsUpGuest(t *testing.T) {
 			testKernel, "cpuset cpu io memory hugetlb pids rdma misc",
 			map[string]bool{"virtio_console": true, "overlay": true, "virtio_balloon": true, "virtio_net": false, "xfs": false},
 		},
-		"trimmed": {trimmedKernel, "cpuset cpu io memory hugetlb pids misc", nil},
+		"trimmed": {trimmedKernel, "cpuset cpu io memory hugetlb pids rdma misc", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			img := imageOf(t, c.kernel(t), distributionCrun)
