@@ -89,10 +89,20 @@ func BenchmarkKernel(b *testing.B) {
 	compare(b, variants)
 }
 
+// benchImage has the stock kernel, or with DOUGONG_KERNEL=trimmed that of
+// make kernel.
+func benchImage(b *testing.B) *Image {
+	b.Helper()
+	if os.Getenv("DOUGONG_KERNEL") == "trimmed" {
+		return imageOf(b, trimmedKernel(b), distributionCrun)
+	}
+	return testImage(b, distributionCrun)
+}
+
 // BenchmarkCmdline tells what every parameter of the command line is worth,
 // by leaving it out.
 func BenchmarkCmdline(b *testing.B) {
-	img := testImage(b, distributionCrun)
+	img := benchImage(b)
 	full := Cmdline(CmdlineOptions{Emulated: true})
 	variants := []variant{{"all", img, full}, {"all, again", img, full}, {"console=ttyS0 panic=-1", img, "console=ttyS0 panic=-1"}}
 	for parameter := range strings.FieldsSeq(full) {
@@ -107,7 +117,7 @@ func BenchmarkCmdline(b *testing.B) {
 // command line as it is differs by from itself is noise, and so is any
 // difference that is not clearly larger.
 func BenchmarkCandidates(b *testing.B) {
-	img := testImage(b, distributionCrun)
+	img := benchImage(b)
 	full := Cmdline(CmdlineOptions{Emulated: true})
 	variants := []variant{{"as it is", img, full}, {"as it is, again", img, full}}
 	for _, parameter := range []string{
