@@ -163,6 +163,29 @@ func (in *installation) libraries(path string) []string {
 	return all
 }
 
+// TestCloneIsTold wants a guest kernel that knows the device for it to have
+// reseeded by itself in a clone, and only there.
+func TestCloneIsTold(t *testing.T) {
+	in := install(t)
+	in.must("template", "create")
+	const script = `[ -d /sys/bus/acpi/drivers/vmgenid ] && echo driver; dmesg | grep -c 'reseeded due to virtual machine fork'`
+	for flag, want := range map[string]string{"": "driver\n1\n", "--no-template": "driver\n0\n"} {
+		args := []string{"run", "--rm", "--privileged", busybox(), "sh", "-c", script}
+		if flag == "--no-template" {
+			args = slices.Insert(args, 1, flag)
+		}
+		r := in.dougong(args...)
+		if !strings.HasPrefix(r.stdout, "driver") {
+			// Debian's cloud kernel; the repair by the agent is all there is.
+			t.Logf("the guest's kernel has no driver for vmgenid: %q", r.stdout)
+			want = "0\n"
+		}
+		if r.stdout != want {
+			t.Errorf("%s: want %q: %v", flag, want, r)
+		}
+	}
+}
+
 // TestNoSecretOfOneInAnother has a clone hold a secret in its memory, in its
 // environment and in a file, and looks for it in all memory of another clone
 // that started later, and in the template.
