@@ -24,45 +24,49 @@ const cloneShare = 4
 const sharePort = 0
 
 // clone starts the machine from a template, which is made first where there
-// is none. On an error nothing of the clone is left; suspect is the template
-// when it may be the cause.
-func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (suspect *template.Template, err error) {
+// is none. On an error nothing of the clone is left. The template is returned
+// then too, if there is one; suspect says that it may be the cause.
+func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (t *template.Template, suspect bool, err error) {
 	begin := time.Now()
 	done := s.phase(ctx, "template")
-	t, err := Template(ctx, s.opts, spec)
+	t, err = Template(ctx, s.opts, spec)
 	done()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if restore, slower := t.SlowerThanBoot(); slower {
-		return nil, fmt.Errorf("clones of template %s take %v here, a boot %v", t.Key, restore, t.BootTook)
+	if clone, boot, yes := t.BootInstead(); yes {
+		return t, false, fmt.Errorf("clones of template %s take %v here, a boot %v", t.Key, clone, boot)
 	}
 	found := time.Now()
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
 		fmt.Errorf("the clone did not answer within %v", s.opts.BootTimeout/cloneShare))
 	defer cancel()
 	if err := s.startClone(ctx, t, spec); err != nil {
-		return t, err
+		return t, true, err
 	}
 	t.NoteClone(time.Since(found))
 	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
-	return nil, nil
+	return t, false, nil
 }
 
 // cloneOrBoot starts the machine as a clone, or where that fails the long way.
 // Had the clone's template a part in it, the next sandbox gets a new one.
 func (s *Sandbox) cloneOrBoot(ctx context.Context, spec vmm.MachineSpec) error {
-	suspect, err := s.clone(ctx, spec)
+	t, suspect, err := s.clone(ctx, spec)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	slog.WarnContext(ctx, "no clone could be started, booting instead", "sandbox", s.opts.ID, "error", firstLine(err))
+	begin := time.Now()
 	if err := s.bootMachine(ctx, spec); err != nil {
 		// A forwarded port that is taken, for one, stops both.
 		return err
 	}
-	if suspect != nil {
-		logError("remove template", s.opts.ID, s.opts.Templates.Remove(suspect.Key))
+	switch {
+	case suspect:
+		logError("remove template", s.opts.ID, s.opts.Templates.Remove(t.Key))
+	case t != nil:
+		t.NoteBoot(time.Since(begin))
 	}
 	return nil
 }
