@@ -49,6 +49,7 @@ func TestClonesAreRandom(t *testing.T) {
 	if suite.long {
 		n = 100
 	}
+	in.ownTemplates()
 	in.must("template", "create")
 	share := in.mkdir("share")
 	var mu sync.Mutex

@@ -37,9 +37,9 @@ func TestTiming(t *testing.T) {
 		flags []string
 		want  string
 	}{
-		{nil, "image process container template memory spawn restore agent configure rootfs create start"},
+		{nil, "image process container template spawn restore agent configure rootfs create start"},
 		{[]string{"--no-template"}, "image process container spawn boot guest:_kernel guest:_agent configure rootfs create start"},
-		{[]string{"-v", share + ":/share"}, "image process container share template memory spawn restore agent devices configure rootfs create start"},
+		{[]string{"-v", share + ":/share"}, "image process container share template spawn restore agent devices configure rootfs create start"},
 	} {
 		begin := time.Now()
 		all := in.phases(tt.flags...)
