@@ -107,23 +107,38 @@ func (b *bench) run(ctx context.Context, row, agentRow string, flags ...string) 
 	}
 	b.out.add(row, took)
 	b.starts[row].add(spans)
-	answer, err := toAgent(spans)
-	if err == nil {
-		b.out.add(agentRow, answer)
+	parts, err := partsOf(spans)
+	if err != nil {
+		return err
 	}
-	return err
+	b.out.add(agentRow, parts.agent)
+	if row == rowClone {
+		b.out.add(rowCloneCreate, parts.container)
+	}
+	return nil
 }
 
-// toAgent is the time from the start of the VMM to the agent's answer.
-func toAgent(spans []timeline.Span) (float64, error) {
+// parts are the times within a start that have rows of their own, in seconds.
+type parts struct {
+	// agent is from the start of the VMM to the agent's answer, container from
+	// the repaired guest to the started process.
+	agent, container float64
+}
+
+func partsOf(spans []timeline.Span) (parts, error) {
 	found := map[string]timeline.Span{}
 	for _, s := range spans {
 		found[s.Name] = s
 	}
-	if found["spawn"].Begin.IsZero() || found["agent"].End.IsZero() {
-		return 0, fmt.Errorf("the timing of a start has no phases spawn and agent: %v", spans)
+	for _, name := range []string{"spawn", "agent", "configure", "start"} {
+		if found[name].Begin.IsZero() {
+			return parts{}, fmt.Errorf("the timing of a start has no phase %q: %v", name, spans)
+		}
 	}
-	return found["agent"].End.Sub(found["spawn"].Begin).Seconds(), nil
+	return parts{
+		agent:     found["agent"].End.Sub(found["spawn"].Begin).Seconds(),
+		container: found["start"].End.Sub(found["configure"].End).Seconds(),
+	}, nil
 }
 
 // newStarts makes a place for the timelines of rows.

@@ -34,13 +34,17 @@ func TestStart(t *testing.T) {
 	}
 }
 
-func TestToAgent(t *testing.T) {
-	took, err := toAgent([]timeline.Span{span("spawn", 1, 1, 1), span("restore", 1, 2, 1), span("agent", 1, 3, 2)})
-	if err != nil || took != 4 {
-		t.Errorf("%v, %v", took, err)
+func TestPartsOf(t *testing.T) {
+	spans := []timeline.Span{span("spawn", 1, 1, 1), span("restore", 1, 2, 1), span("agent", 1, 3, 2), span("configure", 1, 5, 1), span("create", 1, 7, 1), span("start", 1, 8, 1)}
+	if got, err := partsOf(spans); err != nil || got != (parts{agent: 4, container: 3}) {
+		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := toAgent([]timeline.Span{span("spawn", 1, 1, 1)}); err == nil {
-		t.Error("no error without an answer of the agent")
+	for i := range spans {
+		if without := append(append([]timeline.Span{}, spans[:i]...), spans[i+1:]...); i != 1 && i != 4 {
+			if _, err := partsOf(without); err == nil {
+				t.Errorf("no error without %s", spans[i].Name)
+			}
+		}
 	}
 }
 

@@ -66,6 +66,7 @@ const (
 	rowCloneAgent  = "agent clone"
 	rowCreate      = "create+start"
 	rowAgain       = "create+start again"
+	rowCloneCreate = "create+start clone"
 	rowExec        = "exec"
 	rowRunc        = "runc"
 	rowCrun        = "crun"
@@ -101,6 +102,7 @@ func plan() []Row {
 		{Name: rowRunAgent, Unit: Seconds, About: "of a cold start, from the start of QEMU to the agent's answer", RatioTo: rowFloor},
 		{Name: rowCloneAgent, Unit: Seconds, About: "the same of a clone", RatioTo: rowFloor},
 		{Name: rowCreate, Unit: Seconds, About: "create and start of the first container in a guest", RatioTo: rowRunc, Bound: atMost(0.25)},
+		{Name: rowCloneCreate, Unit: Seconds, About: "the same in a clone, from the repaired guest to the started process", RatioTo: rowRunc},
 		{Name: rowAgain, Unit: Seconds, About: "create and start of a second container in that guest", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowExec, Unit: Seconds, About: "dougong exec CONTAINER true, the whole command", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowRunc, Unit: Seconds, About: "runc run of true in the same root file system"},
