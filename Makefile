@@ -41,7 +41,7 @@ export DOUGONG_BIN := $(abspath $(BIN))
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz)\n'
+	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz), RUNS, CLONES, CHART (bench)\n'
 
 .PHONY: run
 run: setup-run build guest ## Run a container in a VM: make run [IMAGE=docker://…] [CMD='…']
