@@ -96,7 +96,7 @@ func (d *Daemon) leave(server *ttrpc.Server, events *publisher) {
 	events.flush(ctx)
 	events.close()
 	// Clients that stay connected are cut off.
-	_ = server.Shutdown(ctx)
+	flush(ctx, server)
 	_ = server.Close()
 	if err := removeTrace(d.Bundle); err != nil {
 		slog.Debug("clean up", "error", err)

@@ -93,7 +93,7 @@ func (s *Standalone) leave(server *ttrpc.Server) error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	// Clients that stay connected are cut off.
-	_ = server.Shutdown(ctx)
+	flush(ctx, server)
 	_ = server.Close()
 	rec, err := s.Dir.Record()
 	if err == nil && !rec.AutoRemove {
@@ -101,6 +101,23 @@ func (s *Standalone) leave(server *ttrpc.Server) error {
 		return nil
 	}
 	return s.Dir.Remove()
+}
+
+// flushLook is how long flush waits between two looks.
+const flushLook = 2 * time.Millisecond
+
+// flush lets the last answers out and closes what is idle. ttrpc looks at its
+// connections when Shutdown is called, and after that only every 200 ms, which
+// would be most of the end of a container: so it is called again and again.
+func flush(ctx context.Context, server *ttrpc.Server) {
+	for {
+		look, cancel := context.WithTimeout(ctx, flushLook)
+		err := server.Shutdown(look)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
