@@ -147,10 +147,12 @@ func memoryBackend(spec vmm.MachineSpec, fds FDs) string {
 	return option("memory-backend-file", "id=mem", size, "mem-path="+path, share, "discard-data=off", "prealloc=off")
 }
 
-// stateArgs have a machine wait for Resume, which says where its state is.
+// stateArgs have a machine wait until QMP is there, which tells of its end only
+// to those who have shaken hands, and a saved one for Resume, which says where
+// its state is.
 func stateArgs(spec vmm.MachineSpec) []string {
 	if !spec.Saved {
-		return nil
+		return []string{"-S"}
 	}
 	return []string{"-S", "-incoming", "defer"}
 }

@@ -64,6 +64,13 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 	if err := m.handshake(ctx); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
+	if spec.Saved {
+		return m, nil
+	}
+	if err := m.qmp.Execute(ctx, "cont", nil, nil); err != nil {
+		m.Kill()
+		return nil, fmt.Errorf("start QEMU: %w", orElse(m.err, err))
+	}
 	return m, nil
 }
 
