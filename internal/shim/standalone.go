@@ -106,9 +106,11 @@ func (s *Standalone) leave(server *ttrpc.Server) error {
 // flushLook is how long flush waits between two looks.
 const flushLook = 2 * time.Millisecond
 
-// flush lets the last answers out and closes what is idle. ttrpc looks at its
-// connections when Shutdown is called, and after that only every 200 ms, which
-// would be most of the end of a container: so it is called again and again.
+// flush closes what is idle, and lets answers out that are being written. ttrpc
+// looks at its connections when Shutdown is called, and after that only every
+// 200 ms, which would be most of the end of a container: so it is called again
+// and again. A connection whose only call has not been answered yet counts as
+// idle there: who asks for the end must bear that the answer is cut off.
 func flush(ctx context.Context, server *ttrpc.Server) {
 	for {
 		look, cancel := context.WithTimeout(ctx, flushLook)
