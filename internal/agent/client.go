@@ -57,20 +57,16 @@ func Await(ctx context.Context, line Line) error {
 // Connect connects to the agent behind line, which is up. The client owns
 // line from then on; on an error line is closed.
 func Connect(ctx context.Context, line Line) (*Client, error) {
-	if err := transport.TakeLine(line); err != nil {
-		_ = line.Close()
-		return nil, err
-	}
 	c := &Client{session: transport.NewHost(line)}
-	if err := c.connect(ctx); err != nil {
+	if err := c.connect(ctx, line); err != nil {
 		_ = c.session.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Client) connect(ctx context.Context) error {
-	hello, err := c.awaitHello(ctx)
+func (c *Client) connect(ctx context.Context, line io.Writer) error {
+	hello, err := c.awaitHello(ctx, line)
 	if err != nil {
 		return fmt.Errorf("wait for the guest agent: %w", err)
 	}
@@ -85,14 +81,19 @@ func (c *Client) connect(ctx context.Context) error {
 	return nil
 }
 
-// awaitHello accepts the one connection by which the guest says it is ready.
-func (c *Client) awaitHello(ctx context.Context) (transport.Hello, error) {
+// awaitHello takes the line and accepts the one connection by which the guest
+// says that it is ready. It does so at once, and would be refused if nobody
+// listened yet; the session itself has sent nothing before.
+func (c *Client) awaitHello(ctx context.Context, line io.Writer) (transport.Hello, error) {
 	var hello transport.Hello
 	listener, err := c.session.Listen(transport.PortReady)
 	if err != nil {
 		return hello, err
 	}
 	defer listener.Close()
+	if err := transport.TakeLine(line); err != nil {
+		return hello, err
+	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
 	conn, err := listener.Accept()

@@ -64,8 +64,9 @@ func (l *StillLine) Write(p []byte) (int, error) {
 // AwaitLine waits until the guest has offered the line.
 func AwaitLine(line io.Reader) error { return readByte(line, lineOffered) }
 
-// TakeLine lets the guest begin its session. The host calls it before NewHost,
-// for a clone without AwaitLine: its offer was heard from the template.
+// TakeLine lets the guest begin its session. The host calls it when it listens
+// for the guest's first words, and before it sends anything itself; for a clone
+// without AwaitLine: its offer was heard from the template.
 func TakeLine(line io.Writer) error {
 	if _, err := line.Write([]byte{lineTaken}); err != nil {
 		return fmt.Errorf("take the line: %w", err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -41,26 +42,20 @@ func TestLineRefusesNoise(t *testing.T) {
 	}
 }
 
-// TestStillLine begins a session before the line is offered: nothing of it is
-// to be seen on the line before that is taken.
-func TestStillLine(t *testing.T) {
+// TestStillLine writes to a line before it is offered: nothing of that is to be
+// seen before it is taken.
+func TestStillLine(t *testing.T) { synctest.Test(t, testStillLine) }
+
+func testStillLine(t *testing.T) {
 	host, guest := net.Pipe()
 	still := NewStillLine(guest)
-	session := NewGuest(still)
-	defer session.Close()
-	dialed := make(chan error, 1)
-	go func() {
-		conn, err := session.Dial(t.Context(), PortReady)
-		if err == nil {
-			_, err = conn.Write([]byte("hello"))
-		}
-		dialed <- err
-	}()
+	go func() { _, _ = still.Write([]byte("hello")) }()
 	go func() { _ = still.Offer() }()
 	if err := AwaitLine(host); err != nil {
 		t.Fatal(err)
 	}
-	if err := host.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+	// The minute passes when all of the guest waits.
+	if err := host.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := host.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -69,13 +64,41 @@ func TestStillLine(t *testing.T) {
 	if err := host.SetReadDeadline(time.Time{}); err != nil {
 		t.Fatal(err)
 	}
-	other := NewHost(host)
-	defer other.Close()
-	listener, err := other.Listen(PortReady)
+	if err := TakeLine(host); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(io.LimitReader(host, 5)); err != nil || string(got) != "hello" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// TestSessionOverStillLine begins a session and dials before the line is
+// offered.
+func TestSessionOverStillLine(t *testing.T) {
+	near, far := net.Pipe()
+	still := NewStillLine(far)
+	guest := NewGuest(still)
+	defer guest.Close()
+	dialed := make(chan error, 1)
+	go func() {
+		conn, err := guest.Dial(t.Context(), PortReady)
+		if err == nil {
+			_, err = conn.Write([]byte("hello"))
+		}
+		dialed <- err
+	}()
+	go func() { _ = still.Offer() }()
+	if err := AwaitLine(near); err != nil {
+		t.Fatal(err)
+	}
+	host := NewHost(near)
+	defer host.Close()
+	// Whoever takes the line listens before.
+	listener, err := host.Listen(PortReady)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := host.Write([]byte{lineTaken}); err != nil {
+	if err := TakeLine(near); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := listener.Accept()
