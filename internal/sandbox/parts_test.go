@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -218,5 +219,18 @@ func TestTemplateCmdline(t *testing.T) {
 	}
 	if one.AssignMac == "" {
 		t.Error("the caller's interface was changed")
+	}
+}
+
+// The guest's clock must not make a process end before it has begun.
+func TestTimesOfTheGuestAreCorrected(t *testing.T) {
+	start := time.Now()
+	now := start.Add(time.Minute)
+	for at, want := range map[time.Time]time.Time{
+		start.Add(-time.Second): now, start.Add(time.Second): start.Add(time.Second), now.Add(time.Second): now,
+	} {
+		if got := within(at, start, now); !got.Equal(want) {
+			t.Errorf("%v becomes %v, want %v", at, got, want)
+		}
 	}
 }

@@ -36,7 +36,10 @@ type Process struct {
 	exited chan struct{}
 	ending sync.Once
 
-	pid      uint32
+	pid uint32
+	// startedAt is when the process was about to be started.
+	startedAt time.Time
+
 	status   uint32
 	exitedAt time.Time
 	err      error
@@ -100,7 +103,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 func (p *Process) await() {
 	s := p.c.sandbox
 	resp, err := s.client.Task.Wait(context.Background(), &task.WaitRequest{ID: p.c.ID, ExecID: p.execID})
-	status, at := resp.GetExitStatus(), resp.GetExitedAt().AsTime()
+	status, at := resp.GetExitStatus(), within(resp.GetExitedAt().AsTime(), p.started(), time.Now())
 	if err != nil {
 		<-s.lost
 		status, at = lostStatus, time.Now()
@@ -113,6 +116,26 @@ func (p *Process) await() {
 	}
 	p.drain()
 	p.finish(status, at, err)
+}
+
+// within corrects a time of the guest, whose clock is a little off or may lie.
+func within(at, earliest, now time.Time) time.Time {
+	if at.Before(earliest) || at.After(now) {
+		return now
+	}
+	return at
+}
+
+func (p *Process) setStarted(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.startedAt = at
+}
+
+func (p *Process) started() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.startedAt
 }
 
 // awaitExecs holds the exit of an init back until its execs have exited.

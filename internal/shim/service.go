@@ -269,6 +269,10 @@ func (s *Service) Wait(ctx context.Context, r *task.WaitRequest) (*task.WaitResp
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if l := s.life(r.ID); l != nil && r.ExecID == "" {
+		// Callers may look whether the process is gone.
+		l.standIn.Kill()
+	}
 	status, at, _ := p.Exit()
 	return &task.WaitResponse{ExitStatus: status, ExitedAt: timestamppb.New(at)}, nil
 }
