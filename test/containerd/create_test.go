@@ -79,7 +79,13 @@ func TestKilledWhileStarting(t *testing.T) {
 // alone with the machine.
 func TestDaemonKilledWhileStarting(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		for _, delay := range []time.Duration{0, 300 * time.Millisecond} {
+		delays := []time.Duration{300 * time.Millisecond}
+		if long {
+			// Right after the start of the sandbox process: containerd 1.6 then
+			// knows nothing of it, and it ends by itself.
+			delays = append(delays, 0)
+		}
+		for _, delay := range delays {
 			cmd := d.command(runArgs("orphan", nil, "sleep", "1000")...)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
