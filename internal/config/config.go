@@ -46,7 +46,7 @@ type VM struct {
 	Initrd           string   `toml:"initrd" doc:"Path of the guest's initramfs. Empty: that of the guest image made by 'dougong guest build'."`
 	KernelParameters string   `toml:"kernel_parameters" doc:"Parameters added to the guest kernel's command line."`
 	BootTimeout      Duration `toml:"boot_timeout" doc:"Longest time from the start of the VMM until the guest answers, under KVM. Without KVM four times as long."`
-	StopTimeout      Duration `toml:"stop_timeout" doc:"Longest time a guest may take to power off before its VMM is killed."`
+	StopTimeout      Duration `toml:"stop_timeout" doc:"Longest time a guest may take to end its processes and write back what outlives it before its VMM is killed, under KVM. Without KVM four times as long."`
 	HealthTimeout    Duration `toml:"health_timeout" doc:"Longest time a running guest may leave the host's question whether it is well unanswered before its VM is ended, under KVM. Without KVM four times as long."`
 	UIDBase          int      `toml:"uid_base" doc:"First of the 1048576 user ids under which VMMs run, one for each sandbox. 0 runs them as root, which is not advised."`
 }

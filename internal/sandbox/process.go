@@ -81,6 +81,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	if err := p.life.expect(Created, "start"); err != nil {
 		return 0, err
 	}
+	p.setStarted(time.Now())
 	done := p.c.sandbox.phase(ctx, "start")
 	resp, err := p.c.sandbox.client.Task.Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
 	done()

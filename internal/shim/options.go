@@ -54,7 +54,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		WritableSize: cfg.Storage.WritableSize,
 		BootTimeout:  guestTime(cfg.VM.BootTimeout, machine),
-		StopTimeout:  time.Duration(cfg.VM.StopTimeout),
+		StopTimeout:  guestTime(cfg.VM.StopTimeout, machine),
 		DrainTimeout: drainTimeout,
 
 		CopyTemplates: !cfg.Template.ShareMemory,
