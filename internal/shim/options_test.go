@@ -61,7 +61,7 @@ func TestDefaultsOfASandbox(t *testing.T) {
 	if m.CPUs != 1 || m.MemoryMiB != 512 || m.Accelerator != vmm.TCG || m.Kernel != "/boot/vmlinux" || m.Initrd != "/boot/initrd" {
 		t.Errorf("machine is %+v", m)
 	}
-	if o.BootTimeout != 80*time.Second || o.StopTimeout != 5*time.Second || o.WritableSize != "50%" {
+	if o.BootTimeout != 80*time.Second || o.StopTimeout != 20*time.Second || o.WritableSize != "50%" {
 		t.Errorf("boot %v, stop %v, writable %q; emulation is given four times as long", o.BootTimeout, o.StopTimeout, o.WritableSize)
 	}
 	if len(m.NICs) != 1 || m.NICs[0].User == nil || len(o.Interfaces) != 1 || len(o.Routes) != 1 {
