@@ -24,6 +24,29 @@ func (s *Store) KeepInMemory(dir string, limit int64) {
 	if s.inMemory() != nil {
 		s.memory.sweep()
 	}
+	sweepOrphans(filepath.Dir(dir))
+}
+
+// linkStore leads from a directory in memory to the store on disk that it
+// belongs to.
+const linkStore = ".store"
+
+// sweepOrphans removes directories in memory whose store on disk is gone:
+// memory is not given back when somebody removes an installation by hand.
+func sweepOrphans(parent string) {
+	links, err := filepath.Glob(filepath.Join(parent, "*", linkStore))
+	if err != nil {
+		return
+	}
+	for _, link := range links {
+		dir := filepath.Dir(link)
+		if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) || checkMemoryDir(dir) != nil {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			slog.Warn("remove templates of an installation that is gone", "directory", dir, "error", err)
+		}
+	}
 }
 
 // inMemory is the store in memory, nil when there is none yet.
@@ -70,7 +93,10 @@ func (s *Store) makeMemoryDir() *Store {
 	_ = os.Mkdir(parent, 0o700)
 	_ = os.Mkdir(s.memory.dir, 0o700)
 	if usable := s.inMemory(); usable != nil {
-		return usable
+		// Without it nobody could tell when the directory may go.
+		if err := os.Symlink(s.dir, filepath.Join(usable.dir, linkStore)); err == nil || errors.Is(err, os.ErrExist) {
+			return usable
+		}
 	}
 	_, _ = os.Remove(s.memory.dir), os.Remove(parent)
 	return nil

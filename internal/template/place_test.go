@@ -70,6 +70,26 @@ func TestKeepInMemory(t *testing.T) {
 	}
 }
 
+// TestOrphans removes an installation by hand, as people do.
+func TestOrphans(t *testing.T) {
+	s, dir := openBoth(t, 1<<20)
+	create(t, s, recipe(Key("a"), "a"))
+	other := open(t)
+	beside := filepath.Join(filepath.Dir(dir), "of-another")
+	other.KeepInMemory(beside, 1<<20)
+	create(t, other, recipe(Key("b"), "b"))
+	if err := os.RemoveAll(s.dir); err != nil {
+		t.Fatal(err)
+	}
+	other.KeepInMemory(beside, 1<<20)
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("what is left of a removed installation stays in memory: %v", err)
+	}
+	if got, err := other.Get(Key("b")); err != nil || !got.InMemory {
+		t.Errorf("that of another one: %+v, %v", got, err)
+	}
+}
+
 // TestNotInMemory keeps on disk what cannot be in memory.
 func TestNotInMemory(t *testing.T) {
 	t.Run("not asked for", func(t *testing.T) {

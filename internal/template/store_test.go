@@ -62,7 +62,7 @@ func names(t *testing.T, s *Store) []string {
 	}
 	all := []string{}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), lockPrefix) {
+		if !strings.HasPrefix(e.Name(), lockPrefix) && e.Name() != linkStore {
 			all = append(all, e.Name())
 		}
 	}
