@@ -98,8 +98,9 @@ func TestSnapshotters(t *testing.T) {
 			names = append(names, "erofs", "blockfile")
 		}
 		for _, name := range names {
-			// What is written stays for the next task of the container.
-			d.detach(t, name, []string{"--snapshotter", name}, "sh", "-c", "mkdir /new; echo 1 >/new/f; rm -r /home; sleep 1000")
+			// What is written stays for the next task of the container, which
+			// must not write it once more.
+			d.detach(t, name, []string{"--snapshotter", name}, "sh", "-c", "[ -e /new ] || { mkdir /new; echo 1 >/new/f; rm -r /home; }; sleep 1000")
 			eventually(t, "the container writes", func() bool {
 				return d.ctr(t, "task", "exec", "--exec-id", "look", name, "test", "!", "-e", "/home").code == 0
 			})
