@@ -99,7 +99,7 @@ func firmware(spec vmm.MachineSpec) string {
 // nothing translated: with room for all that the start of a container takes, it
 // translates nothing twice, and what it has no use for costs nothing.
 const (
-	minTCGCache   = 16
+	minTCGCache   = 14
 	cloneTCGCache = 64
 	maxTCGCache   = 128
 	smallGuest    = 256
