@@ -140,8 +140,8 @@ func (p *Process) hopeless(start time.Time, limit time.Duration) bool {
 	return idle && time.Since(start) > limit
 }
 
-// copyBuffer is as much as one frame carries.
-const copyBuffer = 64 << 10
+// copyBuffer is as much as one frame carries, in bytes.
+const copyBuffer = 128 << 10
 
 // onlyWriter hides ReadFrom, which would bypass the buffer's size.
 type onlyWriter struct{ io.Writer }

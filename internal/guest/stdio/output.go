@@ -51,9 +51,12 @@ func (o *output) copy() {
 	_ = w.Close()
 }
 
+// copyBuffer is how much is read from a process at once, in bytes.
+const copyBuffer = 128 << 10
+
 func (o *output) send(w io.Writer) {
 	read := &source{file: o.from}
-	if _, err := io.Copy(w, read); err == nil || read.err != nil {
+	if _, err := io.CopyBuffer(w, read, make([]byte, copyBuffer)); err == nil || read.err != nil {
 		o.rest(w, read.err)
 		return
 	}

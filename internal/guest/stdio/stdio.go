@@ -99,10 +99,25 @@ func (s *Set) pipes() error {
 		if err != nil {
 			return err
 		}
+		widen(r)
 		s.child = append(s.child, w)
 		s.outputs = append(s.outputs, newOutput(conn, r))
 	}
 	return nil
+}
+
+// pipeSize is how much an output may run ahead of us, in bytes. To switch
+// between a process and this one costs an emulated machine far more than the
+// copying of what fits into a pipe of the usual size.
+const pipeSize = 1 << 20
+
+// widen makes a pipe larger. One that stays as it is works too.
+func widen(pipe *os.File) {
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
 }
 
 func (s *Set) null(flag int) error {
