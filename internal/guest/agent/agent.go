@@ -34,12 +34,6 @@ const (
 	tempDir    = runDir + "/tmp"
 	crunBinary = "/usr/bin/crun"
 
-	// protectedRuntime tells crun that its binary may lie where nobody can
-	// write to it, as pid 1 has seen to; crun checks that. It then does not
-	// copy itself to memory and run once more, to be safe from containers
-	// that overwrite it by way of /proc.
-	protectedRuntime = "_LIBCONTAINER_CLONED_BINARY"
-
 	// memoryLimit is where the collector starts to work harder. The guest's
 	// memory is its containers'.
 	memoryLimit = 16 << 20
@@ -69,9 +63,6 @@ func Run(version string) error {
 	}
 	// The runtime's sockets and process files must not depend on a /tmp.
 	if err := os.Setenv("TMPDIR", tempDir); err != nil {
-		return fmt.Errorf("prepare agent: %w", err)
-	}
-	if err := os.Setenv(protectedRuntime, "1"); err != nil {
 		return fmt.Errorf("prepare agent: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -154,6 +145,10 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	case <-session.Done():
 		return errHostGone
 	case err := <-served:
+		// The end of the session ends its listener too, now and then first.
+		if errors.Is(err, transport.ErrClosed) {
+			return errHostGone
+		}
 		return fmt.Errorf("serve host: %w", err)
 	}
 }
