@@ -51,12 +51,14 @@ func plug(t *testing.T) {
 }
 
 func plan() ([]*agent.Interface, []*agent.Route) {
-	return []*agent.Interface{{
+	interfaces := []*agent.Interface{{
 		Name: "eth0", Mac: mac, Mtu: 1400, Addresses: []string{"10.0.2.15/24", "fec0::15/64"},
-	}}, []*agent.Route{
+	}}
+	routes := []*agent.Route{
 		{Gateway: "10.0.2.2", Device: "eth0"},
 		{Destination: "192.0.2.0/24", Device: "eth0", LinkScope: true, Source: "10.0.2.15"},
 	}
+	return interfaces, routes
 }
 
 func TestApply(t *testing.T) {
