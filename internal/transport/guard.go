@@ -37,6 +37,35 @@ type guard struct {
 	header [frameHeader]byte
 	have   int
 	body   uint32
+
+	// held is the header of a frame whose data comes with the next write.
+	held    [frameHeader]byte
+	holding bool
+}
+
+// joiner is a line that sends several parts at the price of one.
+type joiner interface {
+	WriteParts(parts ...[]byte) (int, error)
+}
+
+// Write implements io.Writer for yamux's only writing goroutine, which writes
+// the header and the data of a frame one after the other. On a line where each
+// write has its price, both go together.
+func (g *guard) Write(p []byte) (int, error) {
+	line, ok := g.ReadWriteCloser.(joiner)
+	switch {
+	case !ok:
+		return g.ReadWriteCloser.Write(p)
+	case g.holding:
+		g.holding = false
+		n, err := line.WriteParts(g.held[:], p)
+		return max(n-frameHeader, 0), err
+	case len(p) == frameHeader && p[frameTypeAt] == frameData && binary.BigEndian.Uint32(p[frameLengthAt:]) > 0:
+		g.holding = true
+		return copy(g.held[:], p), nil
+	default:
+		return g.ReadWriteCloser.Write(p)
+	}
 }
 
 // Read implements io.Reader for yamux's only reading goroutine.

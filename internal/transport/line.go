@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // A line between host and guest lies still until the host takes it: the guest
@@ -59,6 +60,17 @@ func (l *StillLine) Write(p []byte) (int, error) {
 		return 0, l.err
 	}
 	return l.ReadWriteCloser.Write(p)
+}
+
+// WriteParts writes several parts as one where the line can.
+func (l *StillLine) WriteParts(parts ...[]byte) (int, error) {
+	if <-l.taken; l.err != nil {
+		return 0, l.err
+	}
+	if line, ok := l.ReadWriteCloser.(joiner); ok {
+		return line.WriteParts(parts...)
+	}
+	return l.ReadWriteCloser.Write(slices.Concat(parts...))
 }
 
 // AwaitLine waits until the guest has offered the line.

@@ -102,7 +102,7 @@ func openPort(ctx context.Context, from ports) (io.ReadWriteCloser, error) {
 			return nil, fmt.Errorf("wait for the host's end of %s: %w", node, context.Cause(ctx))
 		}
 	}
-	return port, nil
+	return newPort(port)
 }
 
 func hungUp(port *os.File) bool {

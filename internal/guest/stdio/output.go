@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dougong.dev/dougong/internal/guest/nonblock"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -56,6 +57,9 @@ const copyBuffer = 128 << 10
 
 func (o *output) send(w io.Writer) {
 	read := &source{file: o.from}
+	if file, err := nonblock.New(o.from); err == nil {
+		read.file = file
+	}
 	if _, err := io.CopyBuffer(w, read, make([]byte, copyBuffer)); err == nil || read.err != nil {
 		o.rest(w, read.err)
 		return
@@ -121,7 +125,7 @@ func watch(conn net.Conn) {
 // source tells errors of reading from those of writing, and takes the
 // hang-up of a terminal for its end.
 type source struct {
-	file *os.File
+	file io.Reader
 	err  error
 }
 
