@@ -122,18 +122,7 @@ func TestSnapshotters(t *testing.T) {
 
 func TestRootfsOfTheCaller(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		root := t.TempDir()
-		for _, dir := range []string{"bin", "proc", "dev", "sys", "tmp", "run", "etc"} {
-			if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := copyFile(filepath.Join(root, "bin/busybox"), busyboxPath); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(filepath.Join(root, "bin/busybox"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		root := busyboxTree(t)
 		args := append(flags("--rm", "--rootfs"), root, "rootfs", "/bin/busybox", "sh", "-c", "echo hello >/tmp/f")
 		if r := d.ctr(t, args...); r.code != 0 {
 			t.Errorf("got %+v", r)
