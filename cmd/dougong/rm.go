@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/engine"
 )
 
@@ -44,6 +45,9 @@ func (a *app) remove(ctx context.Context, ref string, force bool) error {
 		}
 	}
 	if err := waitEnd(ctx, dir); err != nil {
+		return err
+	}
+	if err := cgroup.Clear(dir.Path()); err != nil {
 		return err
 	}
 	return dir.Remove()

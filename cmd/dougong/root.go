@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/engine"
 	"dougong.dev/dougong/internal/image"
@@ -124,7 +125,7 @@ func (a *app) containers() (*engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := root.Sweep(); err != nil {
+	if err := root.Sweep(func(d record.Dir) error { return cgroup.Clear(d.Path()) }); err != nil {
 		return nil, err
 	}
 	shim, err := shimPath(a.cfg.Runtime.Shim)

@@ -33,6 +33,7 @@ type Config struct {
 	Template Template `toml:"template"`
 	Share    Share    `toml:"share"`
 	Network  Network  `toml:"network"`
+	Cgroup   Cgroup   `toml:"cgroup"`
 	Runtime  Runtime  `toml:"runtime"`
 }
 
@@ -82,6 +83,13 @@ type Network struct {
 	DNS  []string `toml:"dns" doc:"Name servers of containers. Empty: the host's."`
 }
 
+// Cgroup configures the cgroups of sandboxes on the host.
+type Cgroup struct {
+	Parent            string `toml:"parent" doc:"Cgroup of the host below which a sandbox gets its own, unless the container's spec names one. Empty: such a sandbox stays in the cgroup of whoever starts it."`
+	OverheadMillicpus int    `toml:"overhead_millicpus" doc:"Thousandths of a CPU that a sandbox may take of the host beyond what its containers are limited to, for the virtual machine monitor and file sharing."`
+	OverheadMemoryMiB int    `toml:"overhead_memory_mib" doc:"Memory in MiB that a sandbox whose containers have limits of memory may take of the host beyond the size of its virtual machine."`
+}
+
 // Runtime configures the sandbox process and its state.
 type Runtime struct {
 	State    string     `toml:"state" doc:"Directory of running sandboxes; it should be emptied at boot."`
@@ -101,6 +109,7 @@ func Default() Config {
 		Template: Template{Enabled: true, ShareMemory: true, MemoryDir: "/dev/shm/dougong-templates", MemoryMiB: 256},
 		Share:    Share{Cache: "auto"},
 		Network:  Network{Mode: "user"},
+		Cgroup:   Cgroup{Parent: "/dougong", OverheadMillicpus: 250, OverheadMemoryMiB: 256},
 		Runtime:  Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},
 	}
 }

@@ -65,6 +65,9 @@ func (c *Config) validate() error {
 		oneOf("share.cache", c.Share.Cache, "auto", "always", "none"),
 		oneOf("network.mode", c.Network.Mode, "user", "none"),
 		addresses("network.dns", c.Network.DNS),
+		pathOrEmpty("cgroup.parent", c.Cgroup.Parent),
+		within("cgroup.overhead_millicpus", c.Cgroup.OverheadMillicpus, 0, 1000*MaxCPUs),
+		within("cgroup.overhead_memory_mib", c.Cgroup.OverheadMemoryMiB, 0, MaxMemoryMiB),
 		absolute("runtime.state", c.Runtime.State),
 		pathOrEmpty("runtime.shim", c.Runtime.Shim),
 	)

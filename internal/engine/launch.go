@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/socket"
 )
@@ -198,6 +200,10 @@ func (s *Sandbox) End(ctx context.Context, discard bool) record.Exit {
 	discard = discard || err != nil || rec.AutoRemove
 	_ = s.Close()
 	s.abandon()
+	// It is there only where the process could not remove it.
+	if err := cgroup.Clear(s.Dir.Path()); err != nil {
+		slog.Warn("clean up dead sandbox", "sandbox", s.Dir.ID, "error", err)
+	}
 	if discard {
 		_ = s.Dir.Remove()
 	} else {

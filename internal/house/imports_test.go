@@ -82,6 +82,8 @@ var rules = []rule{
 	{name: "leaves", from: []string{"internal/oci"}, only: []string{"internal/oci"}},
 	{name: "leaves", from: []string{"internal/config"}, only: []string{"internal/config"}},
 	{name: "leaves", from: []string{"internal/record"}, only: []string{"internal/record"}},
+	{name: "leaves", from: []string{"internal/cgroup"}, only: []string{"internal/cgroup"}},
+	{name: "leaves", from: []string{"internal/sizing"}, only: []string{"internal/sizing"}},
 	{name: "leaves", from: []string{"internal/containerlog"}, only: []string{"internal/containerlog"}},
 	{name: "measuring is for the command alone", from: []string{"cmd/containerd-shim-dougong-v2", "cmd/dougong-agent", "internal/..."}, except: []string{"internal/bench"}, never: []string{"internal/bench"}},
 	{name: "processes that stay are small", from: []string{"cmd/containerd-shim-dougong-v2", "cmd/dougong-agent"}, never: heavy},

@@ -173,8 +173,9 @@ func (d Dir) Alive() bool {
 }
 
 // Sweep cleans up after sandboxes whose process was killed: what was to be
-// removed automatically is removed, of the rest the end is noted.
-func (r Root) Sweep() error {
+// removed automatically is removed, of the rest the end is noted. Before that
+// each of also is called for them.
+func (r Root) Sweep(also ...func(Dir) error) error {
 	dirs, err := r.List()
 	if err != nil {
 		return err
@@ -182,6 +183,11 @@ func (r Root) Sweep() error {
 	for _, d := range dirs {
 		if d.Alive() {
 			continue
+		}
+		for _, f := range also {
+			if err := f(d); err != nil {
+				slog.Warn("clean up dead sandbox", "sandbox", d.ID, "error", err)
+			}
 		}
 		if err := d.settle(); err != nil {
 			slog.Warn("clean up dead sandbox", "sandbox", d.ID, "error", err)

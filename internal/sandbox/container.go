@@ -17,6 +17,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/storage"
 )
 
@@ -49,6 +50,8 @@ type Container struct {
 	hostPID     func(*Container) (int, error)
 	outline     specs.Spec
 	devices     []*agentapi.BlockDevice
+	// demand is what it may use of the machine; the sandbox's mu guards it.
+	demand sizing.Demand
 
 	mu    sync.Mutex
 	execs map[string]*Process
@@ -88,6 +91,9 @@ func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Sp
 	guest := plan.Spec
 	c.sandbox.sysctls = plan.Sysctls
 	c.hooks, c.annotations = plan.Hooks, host.Annotations
+	if host.Linux != nil {
+		c.demand = sizing.Of(host.Linux.Resources)
+	}
 	if len(rootfs) == 0 {
 		rootfs = bundleRootfs(c.Bundle, host)
 	}
@@ -135,6 +141,10 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 		spec.Stdio.Close()
 		return err
 	}
+	if err := s.limitHost(false); err != nil {
+		spec.Stdio.Close()
+		return err
+	}
 	bundle, err := c.createBundle(ctx, guest)
 	if err != nil {
 		spec.Stdio.Close()
@@ -158,6 +168,7 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 		c.deleteBundle(ctx)
 		return s.lostOr(err)
 	}
+	logError("limit the processes of the sandbox", s.opts.ID, s.limitHost(true))
 	return nil
 }
 

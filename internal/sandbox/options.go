@@ -7,7 +7,9 @@ import (
 	"github.com/containerd/errdefs"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
@@ -34,6 +36,15 @@ type Options struct {
 	// CopyTemplates gives each clone a copy of its template's memory instead of
 	// sharing what it does not write to.
 	CopyTemplates bool
+	// Cgroup is where the sandbox's processes are put on the host.
+	Cgroup cgroup.Place
+	// Sizing says how large the machine is, and Overhead what its processes may
+	// take of the host beside what the containers may use.
+	Sizing   sizing.Rule
+	Overhead sizing.Overhead
+	// Pod is what all containers together may use, as far as that is known
+	// before they come.
+	Pod sizing.Demand
 	// Interfaces and Routes configure the guest's network.
 	Interfaces []*agentapi.Interface
 	Routes     []*agentapi.Route
@@ -51,6 +62,9 @@ type Options struct {
 	HealthTimeout time.Duration
 	// DrainTimeout bounds how long output without a reader holds up an exit.
 	DrainTimeout time.Duration
+
+	// outside runs what is not for this sandbox alone outside of its cgroup.
+	outside func(func())
 }
 
 func (o *Options) validate() error {
@@ -61,4 +75,13 @@ func (o *Options) validate() error {
 		return fmt.Errorf("sandbox %s with %d CPUs: want at least 1: %w", o.ID, o.Machine.CPUs, errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+// beyond runs f outside of the sandbox's cgroup.
+func (o *Options) beyond(f func()) {
+	if o.outside == nil {
+		f()
+		return
+	}
+	o.outside(f)
 }

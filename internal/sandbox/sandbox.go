@@ -12,6 +12,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/agent"
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/reclaim"
 	"dougong.dev/dougong/internal/storage"
@@ -33,6 +34,7 @@ type Sandbox struct {
 	daemon  *virtiofsd.Daemon
 	client  *agent.Client
 	tree    *storage.Tree
+	group   *cgroup.Group
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
 	// start has the phases of the start, until the first container runs.
@@ -43,7 +45,9 @@ type Sandbox struct {
 	mu         sync.Mutex
 	containers map[string]*Container
 	stopping   bool
-	cause      error
+	// settled says that the first container is there.
+	settled bool
+	cause   error
 }
 
 // New returns a sandbox that holds nothing yet.
@@ -102,6 +106,9 @@ func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout,
 		fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", s.opts.BootTimeout))
 	defer cancel()
+	if err := s.enterCgroup(); err != nil {
+		return err
+	}
 	if err := s.startShare(ctx, plan); err != nil {
 		return err
 	}

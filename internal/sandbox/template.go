@@ -49,7 +49,11 @@ func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.T
 		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
 		Boot: func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
-			return bootTemplate(ctx, o.QEMU, blank, memory, state)
+			var took time.Duration
+			var err error
+			// Its memory is for all clones to come, and not this sandbox's.
+			o.beyond(func() { took, err = bootTemplate(ctx, o.QEMU, blank, memory, state) })
+			return took, err
 		},
 	})
 }

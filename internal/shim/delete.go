@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/shim/bootstrap"
 )
@@ -29,6 +30,9 @@ func Delete(bundle string) ([]byte, error) {
 	crashed := hasTrace(bundle)
 	if err := endTraced(bundle); err != nil {
 		slog.Warn("end the sandbox", "error", err)
+	}
+	if err := cgroup.Clear(stateDir(bundle)); err != nil {
+		slog.Warn("clean up", "error", err)
 	}
 	if err := bootstrap.RemoveSocket(bundle); err != nil && !os.IsNotExist(err) {
 		slog.Warn("remove socket", "error", err)

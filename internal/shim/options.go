@@ -17,6 +17,7 @@ import (
 	"dougong.dev/dougong/internal/guestimage"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -42,7 +43,16 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 	if err != nil {
 		return sandbox.Options{}, err
 	}
-	over = fit(over, cfg.VM, spec, hostRoom())
+	pod, err := sizing.OfPod(spec.Annotations)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
+	rule := sizingRule(cfg.VM, hostRoom())
+	over = fit(over, rule, spec, pod)
+	place, err := cgroupPlace(cfg.Cgroup, id, spec)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
 	machine, err := machineSpec(cfg, id, over)
 	if err != nil {
 		return sandbox.Options{}, err
@@ -53,6 +63,10 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		Machine:      machine,
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		WritableSize: cfg.Storage.WritableSize,
+		Cgroup:       place,
+		Sizing:       startingAt(rule, machine),
+		Overhead:     sizing.Overhead{MilliCPUs: int64(cfg.Cgroup.OverheadMillicpus), MemoryMiB: cfg.Cgroup.OverheadMemoryMiB},
+		Pod:          pod,
 		BootTimeout:  guestTime(cfg.VM.BootTimeout, machine),
 		StopTimeout:  guestTime(cfg.VM.StopTimeout, machine),
 		DrainTimeout: drainTimeout,

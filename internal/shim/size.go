@@ -1,58 +1,57 @@
 package shim
 
 import (
+	"cmp"
 	"runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/sizing"
+	"dougong.dev/dougong/internal/vmm"
 )
 
-const (
-	mebibyte = 1 << 20
-	// guestMiB is what a guest needs beside its container.
-	guestMiB = 96
-	// stepMiB keeps the number of kinds of machines low, each of which has a
-	// template.
-	stepMiB = 256
-)
-
-// room is what the host has.
-type room struct{ cpus, memoryMiB int }
-
-func hostRoom() room {
-	r := room{cpus: runtime.NumCPU(), memoryMiB: 1 << 30}
+// hostRoom is what the host has.
+func hostRoom() sizing.Size {
+	r := sizing.Size{CPUs: runtime.NumCPU(), MemoryMiB: config.MaxMemoryMiB}
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err == nil {
-		r.memoryMiB = int(info.Totalram * uint64(info.Unit) / mebibyte)
+		r.MemoryMiB = int(info.Totalram * uint64(info.Unit) >> 20)
 	}
 	return r
 }
 
+// sizingRule is the rule for a sandbox of this configuration.
+func sizingRule(vm config.VM, host sizing.Size) sizing.Rule {
+	return sizing.Rule{Start: sizing.Size{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB}, Max: host}
+}
+
 // fit makes a machine that nobody gave a size large enough for what its
-// container may use, within what the host has.
-func fit(over config.Overrides, vm config.VM, spec *specs.Spec, host room) config.Overrides {
-	if spec.Linux == nil || spec.Linux.Resources == nil {
-		return over
+// containers may use: the first one, and those that the pod's annotations
+// announce.
+func fit(over config.Overrides, rule sizing.Rule, spec *specs.Spec, pod sizing.Demand) config.Overrides {
+	demand := pod
+	if spec.Linux != nil {
+		demand = sizing.Of(spec.Linux.Resources).Larger(pod)
 	}
-	r := spec.Linux.Resources
-	if c := r.CPU; over.CPUs == 0 && c != nil && c.Quota != nil && c.Period != nil && *c.Quota > 0 && *c.Period > 0 {
-		period := int64(*c.Period)
-		over.CPUs = larger(vm.CPUs, int(min((*c.Quota+period-1)/period, int64(host.cpus))))
-	}
-	if m := r.Memory; over.MemoryMiB == 0 && m != nil && m.Limit != nil && *m.Limit > 0 {
-		need := min(*m.Limit/mebibyte, int64(host.memoryMiB)) + guestMiB
-		need = (need + stepMiB - 1) / stepMiB * stepMiB
-		over.MemoryMiB = larger(vm.MemoryMiB, min(int(need), host.memoryMiB))
-	}
+	size := rule.Fit(demand)
+	over.CPUs, over.MemoryMiB = cmp.Or(over.CPUs, size.CPUs), cmp.Or(over.MemoryMiB, size.MemoryMiB)
 	return over
 }
 
-// larger is n where that is more than what is there anyway, and else 0.
-func larger(is, n int) int {
-	if n > is {
-		return n
+// startingAt is the rule for a machine that is there.
+func startingAt(rule sizing.Rule, machine vmm.MachineSpec) sizing.Rule {
+	rule.Start = sizing.Size{CPUs: machine.CPUs, MemoryMiB: machine.MemoryMiB}
+	return rule
+}
+
+// cgroupPlace is where a sandbox's processes are put on the host.
+func cgroupPlace(c config.Cgroup, id string, spec *specs.Spec) (cgroup.Place, error) {
+	path := ""
+	if spec.Linux != nil {
+		path = spec.Linux.CgroupsPath
 	}
-	return 0
+	return cgroup.Parse(path, c.Parent, id)
 }

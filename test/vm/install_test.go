@@ -70,6 +70,7 @@ func (in *installation) configure(settings ...string) {
 		"storage.root=" + quote(suite.storage),
 		"template.memory_mib=0",
 		"runtime.state=" + quote(in.state),
+		"cgroup.parent=" + quote(in.cgroup()),
 		`runtime.log_level="debug"`,
 	}
 	values, names := map[string]string{}, []string{}

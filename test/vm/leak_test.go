@@ -25,6 +25,9 @@ func leakCheck(in *installation) {
 		in.t.Errorf("left behind:\n  %s", strings.Join(left, "\n  "))
 	}
 	killAll(in.dir)
+	for _, dir := range in.parents() {
+		_ = os.Remove(dir)
+	}
 }
 
 // settle gives what is left after at most the grace period.
@@ -46,6 +49,7 @@ func leftovers(in *installation) []string {
 	}
 	left = append(left, mountsBelow("/proc/self/mountinfo", in.dir)...)
 	left = append(left, networkDevices()...)
+	left = append(left, in.cgroups()...)
 	return append(left, stateFiles(in.state)...)
 }
 

@@ -1,0 +1,27 @@
+package cgroup
+
+import "testing"
+
+func TestHome(t *testing.T) {
+	v1 := []hierarchy{{"/sys/fs/cgroup/cpu", "/"}, {"/sys/fs/cgroup/cpuacct", "/"}, {"/sys/fs/cgroup/unified", "/"}}
+	v2 := []hierarchy{{"/sys/fs/cgroup", "/"}}
+	// As in a container without a cgroup namespace.
+	bound := []hierarchy{{"/sys/fs/cgroup/cpu", "/docker/abc"}}
+	for name, c := range map[string]struct {
+		dir, own string
+		mounted  []hierarchy
+		want     string
+	}{
+		"version 1":           {"/sys/fs/cgroup/cpu/dougong/x", "/user", v1, "/sys/fs/cgroup/cpu/user"},
+		"a longer name":       {"/sys/fs/cgroup/cpuacct/dougong/x", "/", v1, "/sys/fs/cgroup/cpuacct"},
+		"version 2":           {"/sys/fs/cgroup/dougong/x", "/user.slice/a.scope", v2, "/sys/fs/cgroup/user.slice/a.scope"},
+		"in a container":      {"/sys/fs/cgroup/cpu/dougong/x", "/docker/abc/d", bound, "/sys/fs/cgroup/cpu/d"},
+		"not seen from here":  {"/sys/fs/cgroup/cpu/dougong/x", "/docker/other", bound, "/sys/fs/cgroup/cpu"},
+		"above the namespace": {"/sys/fs/cgroup/dougong/x", "/../a", v2, "/sys/fs/cgroup"},
+		"nothing mounted":     {"/sys/fs/cgroup/dougong/x", "/", nil, ""},
+	} {
+		if got := home(c.dir, c.own, c.mounted); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
