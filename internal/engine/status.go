@@ -68,9 +68,36 @@ func (s *Status) ask(ctx context.Context) {
 	case tasktypes.Status_STOPPED:
 		s.State = "exited"
 		s.Exit = &record.Exit{Status: int(resp.ExitStatus), Time: resp.ExitedAt.AsTime()}
+		if exit := awaitExit(ctx, s.Dir, client.gone); exit != nil {
+			s.Exit = exit
+		}
 	}
 	if connected, err := client.Task.Connect(ctx, &task.ConnectRequest{ID: s.Dir.ID}); err == nil {
 		s.PID = int(connected.ShimPid)
+	}
+}
+
+// recordLook is how long there is between two looks for a record.
+const recordLook = 10 * time.Millisecond
+
+// awaitExit waits for what the sandbox process puts on record of an exit when
+// it has cleaned up behind it: only that says why a container ended. It returns
+// nil when nothing comes.
+func awaitExit(ctx context.Context, dir record.Dir, gone <-chan struct{}) *record.Exit {
+	tick := time.NewTicker(recordLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-gone:
+			exit, _ := dir.Exit()
+			return exit
+		case <-ctx.Done():
+			return nil
+		}
+		if exit, err := dir.Exit(); err == nil {
+			return exit
+		}
 	}
 }
 

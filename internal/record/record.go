@@ -80,7 +80,10 @@ func (d Dir) Record() (*Record, error) {
 // Exit reads how the sandbox ended; errdefs.ErrNotFound while it has not.
 func (d Dir) Exit() (*Exit, error) {
 	e := new(Exit)
-	return e, d.read(fileExit, e)
+	if err := d.read(fileExit, e); err != nil {
+		return nil, err
+	}
+	return e, nil
 }
 
 // WriteExit notes the end of the sandbox. The first note stays.

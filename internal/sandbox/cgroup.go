@@ -11,6 +11,11 @@ import (
 // sandbox, into the sandbox's cgroup on the host. Limits come when the start is
 // over: what it takes is not the container's.
 func (s *Sandbox) enterCgroup() error {
+	s.entering.Lock()
+	defer s.entering.Unlock()
+	if s.life.get() == Stopped {
+		return errStopped
+	}
 	group, err := cgroup.Join(s.opts.Cgroup, s.opts.Dir)
 	if err != nil {
 		return err

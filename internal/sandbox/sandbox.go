@@ -42,6 +42,10 @@ type Sandbox struct {
 	// lasting says that the guest can write to something that outlives it.
 	lasting bool
 
+	// entering is held while a cgroup is made. The kernel takes nothing of it
+	// away with this process, so the end of the sandbox waits for that.
+	entering sync.Mutex
+
 	mu         sync.Mutex
 	containers map[string]*Container
 	stopping   bool

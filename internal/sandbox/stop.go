@@ -102,6 +102,8 @@ func (s *Sandbox) fail(cause error) {
 		slog.Error("sandbox ended", "sandbox", s.opts.ID, "error", cause)
 	}
 	close(s.lost)
+	s.entering.Lock()
+	s.entering.Unlock() //nolint:staticcheck // Who comes later sees that the sandbox has stopped.
 	s.releases.unwind()
 	close(s.done)
 }
