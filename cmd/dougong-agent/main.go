@@ -10,6 +10,7 @@ import (
 
 	"dougong.dev/dougong/internal/guest/agent"
 	"dougong.dev/dougong/internal/guest/containerinit"
+	"dougong.dev/dougong/internal/guest/holder"
 	"dougong.dev/dougong/internal/guest/initd"
 	"dougong.dev/dougong/internal/version"
 )
@@ -31,6 +32,9 @@ func run(args []string) error {
 		return agent.Run(version.String())
 	case len(args) == 1 && args[0] == "--version":
 		fmt.Println(version.String())
+		return nil
+	case len(args) == 1 && args[0] == holder.Arg:
+		holder.Run()
 		return nil
 	case len(args) > 0 && args[0] == containerInitArg:
 		os.Exit(containerinit.Run(args[1:]))

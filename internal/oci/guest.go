@@ -22,8 +22,12 @@ type GuestOptions struct {
 	// ID names the container in the guest; it becomes the last part of its cgroup.
 	ID string
 	// Namespaces maps a namespace path of the host to the path of the same
-	// namespace in the guest, for containers that share a sandbox.
+	// namespace in the guest, for containers that share a sandbox. OfVM stands
+	// for a namespace that is the VM's own.
 	Namespaces map[string]string
+	// PodSysctls are those of the pod whose container this is, nil for a
+	// container that is on its own.
+	PodSysctls map[string]string
 }
 
 // GuestPlan is a host spec taken apart: what crun gets in the guest, and what

@@ -12,8 +12,13 @@ import (
 
 // guestSysctls takes net.* out: crun refuses them without a network namespace
 // of the container's own, and here the network is the VM's.
-func guestSysctls(plan *GuestPlan, _ GuestOptions) error {
+func guestSysctls(plan *GuestPlan, opts GuestOptions) error {
 	linux := plan.Spec.Linux
+	if opts.PodSysctls != nil {
+		wanted := linux.Sysctl
+		linux.Sysctl = nil
+		return samePodSysctls(opts.PodSysctls, wanted)
+	}
 	for _, name := range slices.Sorted(maps.Keys(linux.Sysctl)) {
 		dotted := strings.ReplaceAll(name, "/", ".")
 		switch {

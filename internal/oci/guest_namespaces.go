@@ -12,6 +12,9 @@ var hostNamespaces = []specs.LinuxNamespaceType{
 	specs.NetworkNamespace, specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace,
 }
 
+// OfVM in GuestOptions.Namespaces has a container live in the VM's own namespace.
+const OfVM = "vm"
+
 // guestNamespaces drops the network namespace, as the VM's network is the
 // container's, and always gives a cgroup namespace: hosts on cgroup v1 leave it
 // out, and a container has no business in the guest's cgroup tree.
@@ -30,7 +33,12 @@ func guestNamespaces(plan *GuestPlan, opts GuestOptions) error {
 		if err != nil {
 			return err
 		}
-		out = append(out, specs.LinuxNamespace{Type: ns.Type, Path: path})
+		if path != OfVM {
+			out = append(out, specs.LinuxNamespace{Type: ns.Type, Path: path})
+		} else if ns.Type == specs.UTSNamespace {
+			// The VM has the pod's name already.
+			plan.Spec.Hostname, plan.Spec.Domainname = "", ""
+		}
 	}
 	for _, t := range hostNamespaces {
 		if !seen[t] {

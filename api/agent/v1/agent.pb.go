@@ -744,7 +744,11 @@ type CreateBundleRequest struct {
 	Spec  []byte  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	Files []*File `protobuf:"bytes,4,rep,name=files,proto3" json:"files,omitempty"`
 	// Block devices of the container that are disks of the VM.
-	Devices       []*BlockDevice `protobuf:"bytes,5,rep,name=devices,proto3" json:"devices,omitempty"`
+	Devices []*BlockDevice `protobuf:"bytes,5,rep,name=devices,proto3" json:"devices,omitempty"`
+	// Directories of the share in which other file systems of the host begin, each
+	// after those above it. They are mounted here before anything is bound, and so
+	// do not become read-only with what is above.
+	MountPoints   []string `protobuf:"bytes,6,rep,name=mount_points,json=mountPoints,proto3" json:"mount_points,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +814,13 @@ func (x *CreateBundleRequest) GetFiles() []*File {
 func (x *CreateBundleRequest) GetDevices() []*BlockDevice {
 	if x != nil {
 		return x.Devices
+	}
+	return nil
+}
+
+func (x *CreateBundleRequest) GetMountPoints() []string {
+	if x != nil {
+		return x.MountPoints
 	}
 	return nil
 }
@@ -924,8 +935,11 @@ func (x *CreateBundleResponse) GetBundle() string {
 }
 
 type DeleteBundleRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Paths of the share that the bundle was made of, and that the host is about
+	// to take away. The guest lets go of what it has of them.
+	Shared        []string `protobuf:"bytes,2,rep,name=shared,proto3" json:"shared,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -967,6 +981,13 @@ func (x *DeleteBundleRequest) GetId() string {
 	return ""
 }
 
+func (x *DeleteBundleRequest) GetShared() []string {
+	if x != nil {
+		return x.Shared
+	}
+	return nil
+}
+
 type DeleteBundleResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1003,6 +1024,165 @@ func (*DeleteBundleResponse) Descriptor() ([]byte, []int) {
 	return file_agent_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
+type HoldNamespacesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ids of a user namespace, which then owns namespaces of kind pid, ipc and
+	// uts. Without any there is a pid namespace only.
+	Uids          []*IDMapping `protobuf:"bytes,1,rep,name=uids,proto3" json:"uids,omitempty"`
+	Gids          []*IDMapping `protobuf:"bytes,2,rep,name=gids,proto3" json:"gids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldNamespacesRequest) Reset() {
+	*x = HoldNamespacesRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldNamespacesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldNamespacesRequest) ProtoMessage() {}
+
+func (x *HoldNamespacesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldNamespacesRequest.ProtoReflect.Descriptor instead.
+func (*HoldNamespacesRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HoldNamespacesRequest) GetUids() []*IDMapping {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *HoldNamespacesRequest) GetGids() []*IDMapping {
+	if x != nil {
+		return x.Gids
+	}
+	return nil
+}
+
+type HoldNamespacesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the process; its namespaces are below /proc/PID/ns.
+	Pid           uint32 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldNamespacesResponse) Reset() {
+	*x = HoldNamespacesResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldNamespacesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldNamespacesResponse) ProtoMessage() {}
+
+func (x *HoldNamespacesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldNamespacesResponse.ProtoReflect.Descriptor instead.
+func (*HoldNamespacesResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *HoldNamespacesResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+type IDMapping struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   uint32                 `protobuf:"varint,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	GuestId       uint32                 `protobuf:"varint,2,opt,name=guest_id,json=guestId,proto3" json:"guest_id,omitempty"`
+	Size          uint32                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IDMapping) Reset() {
+	*x = IDMapping{}
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IDMapping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IDMapping) ProtoMessage() {}
+
+func (x *IDMapping) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IDMapping.ProtoReflect.Descriptor instead.
+func (*IDMapping) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *IDMapping) GetContainerId() uint32 {
+	if x != nil {
+		return x.ContainerId
+	}
+	return 0
+}
+
+func (x *IDMapping) GetGuestId() uint32 {
+	if x != nil {
+		return x.GuestId
+	}
+	return 0
+}
+
+func (x *IDMapping) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 type WaitOOMRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Container id.
@@ -1015,7 +1195,7 @@ type WaitOOMRequest struct {
 
 func (x *WaitOOMRequest) Reset() {
 	*x = WaitOOMRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1207,7 @@ func (x *WaitOOMRequest) String() string {
 func (*WaitOOMRequest) ProtoMessage() {}
 
 func (x *WaitOOMRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[17]
+	mi := &file_agent_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1220,7 @@ func (x *WaitOOMRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitOOMRequest.ProtoReflect.Descriptor instead.
 func (*WaitOOMRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WaitOOMRequest) GetId() string {
@@ -1069,7 +1249,7 @@ type WaitOOMResponse struct {
 
 func (x *WaitOOMResponse) Reset() {
 	*x = WaitOOMResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +1261,7 @@ func (x *WaitOOMResponse) String() string {
 func (*WaitOOMResponse) ProtoMessage() {}
 
 func (x *WaitOOMResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[18]
+	mi := &file_agent_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +1274,7 @@ func (x *WaitOOMResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitOOMResponse.ProtoReflect.Descriptor instead.
 func (*WaitOOMResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WaitOOMResponse) GetCount() uint64 {
@@ -1119,7 +1299,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1311,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[19]
+	mi := &file_agent_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1324,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type InfoResponse struct {
@@ -1162,7 +1342,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1354,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[20]
+	mi := &file_agent_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1367,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -1240,7 +1420,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1432,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[21]
+	mi := &file_agent_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1445,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type ShutdownResponse struct {
@@ -1276,7 +1456,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1468,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[22]
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1481,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1358,22 +1538,33 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x12\n" +
-	"\x04mode\x18\x03 \x01(\rR\x04mode\"\xd2\x01\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\"\xf5\x01\n" +
 	"\x13CreateBundleRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x120\n" +
 	"\x06rootfs\x18\x02 \x01(\v2\x18.dougong.agent.v1.RootfsR\x06rootfs\x12\x12\n" +
 	"\x04spec\x18\x03 \x01(\fR\x04spec\x12,\n" +
 	"\x05files\x18\x04 \x03(\v2\x16.dougong.agent.v1.FileR\x05files\x127\n" +
-	"\adevices\x18\x05 \x03(\v2\x1d.dougong.agent.v1.BlockDeviceR\adevices\"Q\n" +
+	"\adevices\x18\x05 \x03(\v2\x1d.dougong.agent.v1.BlockDeviceR\adevices\x12!\n" +
+	"\fmount_points\x18\x06 \x03(\tR\vmountPoints\"Q\n" +
 	"\vBlockDevice\x12\x16\n" +
 	"\x06serial\x18\x01 \x01(\tR\x06serial\x12\x14\n" +
 	"\x05major\x18\x02 \x01(\x03R\x05major\x12\x14\n" +
 	"\x05minor\x18\x03 \x01(\x03R\x05minor\".\n" +
 	"\x14CreateBundleResponse\x12\x16\n" +
-	"\x06bundle\x18\x01 \x01(\tR\x06bundle\"%\n" +
+	"\x06bundle\x18\x01 \x01(\tR\x06bundle\"=\n" +
 	"\x13DeleteBundleRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x16\n" +
-	"\x14DeleteBundleResponse\"4\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06shared\x18\x02 \x03(\tR\x06shared\"\x16\n" +
+	"\x14DeleteBundleResponse\"y\n" +
+	"\x15HoldNamespacesRequest\x12/\n" +
+	"\x04uids\x18\x01 \x03(\v2\x1b.dougong.agent.v1.IDMappingR\x04uids\x12/\n" +
+	"\x04gids\x18\x02 \x03(\v2\x1b.dougong.agent.v1.IDMappingR\x04gids\"*\n" +
+	"\x16HoldNamespacesResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\"]\n" +
+	"\tIDMapping\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\rR\vcontainerId\x12\x19\n" +
+	"\bguest_id\x18\x02 \x01(\rR\aguestId\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\rR\x04size\"4\n" +
 	"\x0eWaitOOMRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04seen\x18\x02 \x01(\x04R\x04seen\"=\n" +
@@ -1390,13 +1581,14 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\x9f\x05\n" +
+	"\x10ShutdownResponse2\x84\x06\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12H\n" +
 	"\x05Mount\x12\x1e.dougong.agent.v1.MountRequest\x1a\x1f.dougong.agent.v1.MountResponse\x12N\n" +
 	"\aUnmount\x12 .dougong.agent.v1.UnmountRequest\x1a!.dougong.agent.v1.UnmountResponse\x12]\n" +
 	"\fCreateBundle\x12%.dougong.agent.v1.CreateBundleRequest\x1a&.dougong.agent.v1.CreateBundleResponse\x12]\n" +
-	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12N\n" +
+	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12c\n" +
+	"\x0eHoldNamespaces\x12'.dougong.agent.v1.HoldNamespacesRequest\x1a(.dougong.agent.v1.HoldNamespacesResponse\x12N\n" +
 	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
@@ -1413,37 +1605,40 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_agent_v1_agent_proto_goTypes = []any{
-	(*ConfigureRequest)(nil),     // 0: dougong.agent.v1.ConfigureRequest
-	(*ConfigureResponse)(nil),    // 1: dougong.agent.v1.ConfigureResponse
-	(*Interface)(nil),            // 2: dougong.agent.v1.Interface
-	(*Route)(nil),                // 3: dougong.agent.v1.Route
-	(*Mount)(nil),                // 4: dougong.agent.v1.Mount
-	(*MountRequest)(nil),         // 5: dougong.agent.v1.MountRequest
-	(*MountResponse)(nil),        // 6: dougong.agent.v1.MountResponse
-	(*UnmountRequest)(nil),       // 7: dougong.agent.v1.UnmountRequest
-	(*UnmountResponse)(nil),      // 8: dougong.agent.v1.UnmountResponse
-	(*Rootfs)(nil),               // 9: dougong.agent.v1.Rootfs
-	(*Writable)(nil),             // 10: dougong.agent.v1.Writable
-	(*File)(nil),                 // 11: dougong.agent.v1.File
-	(*CreateBundleRequest)(nil),  // 12: dougong.agent.v1.CreateBundleRequest
-	(*BlockDevice)(nil),          // 13: dougong.agent.v1.BlockDevice
-	(*CreateBundleResponse)(nil), // 14: dougong.agent.v1.CreateBundleResponse
-	(*DeleteBundleRequest)(nil),  // 15: dougong.agent.v1.DeleteBundleRequest
-	(*DeleteBundleResponse)(nil), // 16: dougong.agent.v1.DeleteBundleResponse
-	(*WaitOOMRequest)(nil),       // 17: dougong.agent.v1.WaitOOMRequest
-	(*WaitOOMResponse)(nil),      // 18: dougong.agent.v1.WaitOOMResponse
-	(*InfoRequest)(nil),          // 19: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),         // 20: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),      // 21: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),     // 22: dougong.agent.v1.ShutdownResponse
-	nil,                          // 23: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*ConfigureRequest)(nil),       // 0: dougong.agent.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),      // 1: dougong.agent.v1.ConfigureResponse
+	(*Interface)(nil),              // 2: dougong.agent.v1.Interface
+	(*Route)(nil),                  // 3: dougong.agent.v1.Route
+	(*Mount)(nil),                  // 4: dougong.agent.v1.Mount
+	(*MountRequest)(nil),           // 5: dougong.agent.v1.MountRequest
+	(*MountResponse)(nil),          // 6: dougong.agent.v1.MountResponse
+	(*UnmountRequest)(nil),         // 7: dougong.agent.v1.UnmountRequest
+	(*UnmountResponse)(nil),        // 8: dougong.agent.v1.UnmountResponse
+	(*Rootfs)(nil),                 // 9: dougong.agent.v1.Rootfs
+	(*Writable)(nil),               // 10: dougong.agent.v1.Writable
+	(*File)(nil),                   // 11: dougong.agent.v1.File
+	(*CreateBundleRequest)(nil),    // 12: dougong.agent.v1.CreateBundleRequest
+	(*BlockDevice)(nil),            // 13: dougong.agent.v1.BlockDevice
+	(*CreateBundleResponse)(nil),   // 14: dougong.agent.v1.CreateBundleResponse
+	(*DeleteBundleRequest)(nil),    // 15: dougong.agent.v1.DeleteBundleRequest
+	(*DeleteBundleResponse)(nil),   // 16: dougong.agent.v1.DeleteBundleResponse
+	(*HoldNamespacesRequest)(nil),  // 17: dougong.agent.v1.HoldNamespacesRequest
+	(*HoldNamespacesResponse)(nil), // 18: dougong.agent.v1.HoldNamespacesResponse
+	(*IDMapping)(nil),              // 19: dougong.agent.v1.IDMapping
+	(*WaitOOMRequest)(nil),         // 20: dougong.agent.v1.WaitOOMRequest
+	(*WaitOOMResponse)(nil),        // 21: dougong.agent.v1.WaitOOMResponse
+	(*InfoRequest)(nil),            // 22: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),           // 23: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),        // 24: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),       // 25: dougong.agent.v1.ShutdownResponse
+	nil,                            // 26: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	3,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	23, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	26, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	4,  // 3: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
 	4,  // 4: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
 	10, // 5: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
@@ -1451,27 +1646,31 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	9,  // 7: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
 	11, // 8: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
 	13, // 9: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
-	0,  // 10: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
-	5,  // 11: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
-	7,  // 12: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
-	12, // 13: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
-	15, // 14: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
-	17, // 15: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
-	19, // 16: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	21, // 17: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	1,  // 18: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	6,  // 19: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	8,  // 20: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	14, // 21: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	16, // 22: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	18, // 23: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	20, // 24: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	22, // 25: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	19, // 10: dougong.agent.v1.HoldNamespacesRequest.uids:type_name -> dougong.agent.v1.IDMapping
+	19, // 11: dougong.agent.v1.HoldNamespacesRequest.gids:type_name -> dougong.agent.v1.IDMapping
+	0,  // 12: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
+	5,  // 13: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
+	7,  // 14: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
+	12, // 15: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
+	15, // 16: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
+	17, // 17: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
+	20, // 18: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
+	22, // 19: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	24, // 20: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	1,  // 21: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	6,  // 22: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	8,  // 23: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	14, // 24: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	16, // 25: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	18, // 26: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	21, // 27: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	23, // 28: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	25, // 29: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	21, // [21:30] is the sub-list for method output_type
+	12, // [12:21] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -1485,7 +1684,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

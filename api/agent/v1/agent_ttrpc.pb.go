@@ -13,6 +13,7 @@ type AgentService interface {
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
 	CreateBundle(context.Context, *CreateBundleRequest) (*CreateBundleResponse, error)
 	DeleteBundle(context.Context, *DeleteBundleRequest) (*DeleteBundleResponse, error)
+	HoldNamespaces(context.Context, *HoldNamespacesRequest) (*HoldNamespacesResponse, error)
 	WaitOOM(context.Context, *WaitOOMRequest) (*WaitOOMResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
@@ -55,6 +56,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.DeleteBundle(ctx, &req)
+			},
+			"HoldNamespaces": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req HoldNamespacesRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.HoldNamespaces(ctx, &req)
 			},
 			"WaitOOM": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req WaitOOMRequest
@@ -126,6 +134,14 @@ func (c *agentClient) CreateBundle(ctx context.Context, req *CreateBundleRequest
 func (c *agentClient) DeleteBundle(ctx context.Context, req *DeleteBundleRequest) (*DeleteBundleResponse, error) {
 	var resp DeleteBundleResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "DeleteBundle", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) HoldNamespaces(ctx context.Context, req *HoldNamespacesRequest) (*HoldNamespacesResponse, error) {
+	var resp HoldNamespacesResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "HoldNamespaces", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

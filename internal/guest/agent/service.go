@@ -9,12 +9,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	api "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/guest/container"
+	"dougong.dev/dougong/internal/guest/holder"
 	"dougong.dev/dougong/internal/guest/identity"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/oci"
 )
 
 // shutdownTimeout is what containers get to die when the machine goes down.
@@ -23,7 +26,8 @@ const shutdownTimeout = 5 * time.Second
 // service implements the Agent service.
 type service struct {
 	parts
-	tasks *container.Service
+	tasks  *container.Service
+	holder holder.Holder
 	// stopping is called right before stopped is closed.
 	stopping func()
 	stopped  chan struct{}
@@ -37,7 +41,10 @@ type service struct {
 var _ api.AgentService = (*service)(nil)
 
 func newService(p parts, tasks *container.Service, stopping func()) *service {
-	return &service{parts: p, tasks: tasks, stopping: stopping, stopped: make(chan struct{})}
+	return &service{
+		parts: p, tasks: tasks, holder: holder.Holder{Binary: oci.InitSource},
+		stopping: stopping, stopped: make(chan struct{}),
+	}
 }
 
 // Configure gives the machine its identity.
@@ -124,7 +131,23 @@ func (s *service) DeleteBundle(_ context.Context, r *api.DeleteBundleRequest) (*
 	if err := s.bundles.Delete(r.Id); err != nil {
 		return nil, err
 	}
+	for _, path := range r.Shared {
+		// What lies on another file system of the host is a mount of its own
+		// here, made when it was first looked at, if it ever was.
+		if err := mount.Unmount(path); err != nil && !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+	}
 	return &api.DeleteBundleResponse{}, nil
+}
+
+// HoldNamespaces keeps namespaces for the containers of a pod.
+func (s *service) HoldNamespaces(_ context.Context, r *api.HoldNamespacesRequest) (*api.HoldNamespacesResponse, error) {
+	pid, err := s.holder.Hold(r)
+	if err != nil {
+		return nil, err
+	}
+	return &api.HoldNamespacesResponse{Pid: uint32(pid)}, nil
 }
 
 // WaitOOM waits for the next process that is killed for want of memory.

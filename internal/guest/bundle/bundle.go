@@ -20,6 +20,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	agent "dougong.dev/dougong/api/agent/v1"
@@ -131,6 +132,9 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 	if err := b.assemble(ctx, m, r.Rootfs); err != nil {
 		return err
 	}
+	if err := enterAll(r.MountPoints); err != nil {
+		return err
+	}
 	if err := b.files(r.Files); err != nil {
 		return err
 	}
@@ -215,6 +219,19 @@ func makeUpper(upper, work, lower string) error {
 		return err
 	}
 	return errors.Join(os.Chown(upper, int(root.Uid), int(root.Gid)), syscall.Chmod(upper, root.Mode&0o7777))
+}
+
+// enterAll has the kernel mount what lies below directories of a share. It does
+// so by itself when they are first used, but as read-only as what is above.
+func enterAll(dirs []string) error {
+	for _, dir := range dirs {
+		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return &os.PathError{Op: "enter mount point", Path: dir, Err: err}
+		}
+		_ = unix.Close(fd)
+	}
+	return nil
 }
 
 // files writes the files of a request.
