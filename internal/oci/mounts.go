@@ -141,7 +141,8 @@ func bindMount(m Mount, target string) (specs.Mount, error) {
 	}
 	options := []string{"rbind", "rprivate", "rw"}
 	if m.ReadOnly {
-		options[2] = "ro"
+		// With all that is mounted below, as Docker has it.
+		options[2] = "rro"
 	}
 	return specs.Mount{Destination: target, Type: "bind", Source: m.Source, Options: append(options, m.Options...)}, nil
 }

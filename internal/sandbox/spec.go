@@ -54,10 +54,10 @@ type specBind struct {
 }
 
 // guestPlan translates the host's spec and lists the binds to attach.
-func guestPlan(id, bundle string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) {
-	plan, err := oci.Guest(host, oci.GuestOptions{ID: id})
+func guestPlan(options oci.GuestOptions, bundle string, host *specs.Spec) (*oci.GuestPlan, []specBind, error) {
+	plan, err := oci.Guest(host, options)
 	if err != nil {
-		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", id, err)
+		return nil, nil, fmt.Errorf("OCI spec of container %s: %w", options.ID, err)
 	}
 	seccomp.Embed(plan.Spec)
 	var binds []specBind
@@ -66,7 +66,7 @@ func guestPlan(id, bundle string, host *specs.Spec) (*oci.GuestPlan, []specBind,
 			b.Source = filepath.Join(bundle, b.Source)
 		}
 		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
-			Source: b.Source, ReadOnly: b.ReadOnly, Recursive: slices.Contains(b.Options, "rbind"),
+			Source: b.Source, ReadOnly: b.ReadOnly, ReadOnlyBelow: slices.Contains(b.Options, "rro"), Recursive: slices.Contains(b.Options, "rbind"),
 		}})
 	}
 	return plan, binds, nil

@@ -38,6 +38,8 @@ type Bind struct {
 	Source string
 	// ReadOnly is enforced on the host, whatever the guest does.
 	ReadOnly bool
+	// ReadOnlyBelow extends ReadOnly to the mounts below Source.
+	ReadOnlyBelow bool
 	// Recursive takes the mounts below Source along.
 	Recursive bool
 }
@@ -66,8 +68,8 @@ type Entry struct {
 	Name string
 	// Mount makes it appear on the host; for a bind Type is "bind".
 	Mount Mount
-	// ReadOnly and Recursive are as in Bind.
-	ReadOnly, Recursive bool
+	// ReadOnly, ReadOnlyBelow and Recursive are as in Bind.
+	ReadOnly, ReadOnlyBelow, Recursive bool
 }
 
 // Plan says what to attach and what to tell the guest.
@@ -84,6 +86,15 @@ type Plan struct {
 
 // NeedsShare reports whether the VM needs a file sharing daemon.
 func (p *Plan) NeedsShare() bool { return len(p.Entries) > 0 }
+
+// SharedPaths are the guest's paths of what the plan shares.
+func (p *Plan) SharedPaths() []string {
+	var paths []string
+	for _, e := range p.Entries {
+		paths = append(paths, path.Join(GuestShare, e.Name))
+	}
+	return paths
+}
 
 // Lasting reports whether the VM can write to something that outlives it.
 func (p *Plan) Lasting() bool {
@@ -104,7 +115,7 @@ func New(r Request) (*Plan, error) {
 		name := fmt.Sprintf("%s/bind-%d", r.ContainerID, i)
 		p.Entries = append(p.Entries, Entry{
 			Name: name, Mount: Mount{Type: "bind", Source: b.Source},
-			ReadOnly: b.ReadOnly, Recursive: b.Recursive,
+			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive,
 		})
 		p.BindSources = append(p.BindSources, path.Join(GuestShare, name))
 	}
@@ -158,7 +169,7 @@ func (p *Plan) lower(r Request, i int, m Mount) (*agentapi.Mount, bool, error) {
 		return &agentapi.Mount{Type: m.Type, Source: serialPrefix + serial, Options: options}, !readOnly, nil
 	case m.Type == "bind" || m.Type == "overlay":
 		name := fmt.Sprintf("%s/rootfs-%d", r.ContainerID, i)
-		p.Entries = append(p.Entries, Entry{Name: name, Mount: m, ReadOnly: readOnly, Recursive: slices.Contains(m.Options, "rbind")})
+		p.Entries = append(p.Entries, Entry{Name: name, Mount: m, ReadOnly: readOnly, ReadOnlyBelow: readOnly, Recursive: slices.Contains(m.Options, "rbind")})
 		return &agentapi.Mount{Type: "bind", Source: path.Join(GuestShare, name)}, !readOnly, nil
 	}
 	return nil, false, fmt.Errorf("root file system of type %q at %q: %w", m.Type, m.Source, errdefs.ErrNotImplemented)

@@ -76,7 +76,7 @@ func planTests() []planTest {
 			name:    "a read-only directory is shared below a writable layer",
 			request: Request{Rootfs: []Mount{{Type: "bind", Source: "/dir", Options: []string{"rbind", "ro"}}}, WritableSize: "50%"},
 			want: Plan{
-				Entries: []Entry{{Name: "c1/rootfs-0", Mount: Mount{Type: "bind", Source: "/dir", Options: []string{"rbind", "ro"}}, ReadOnly: true, Recursive: true}},
+				Entries: []Entry{{Name: "c1/rootfs-0", Mount: Mount{Type: "bind", Source: "/dir", Options: []string{"rbind", "ro"}}, ReadOnly: true, ReadOnlyBelow: true, Recursive: true}},
 				Rootfs: &agentapi.Rootfs{
 					Lowers:   []*agentapi.Mount{{Type: "bind", Source: "/run/dougong/shared/c1/rootfs-0"}},
 					Writable: tmpfs("50%"),

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -15,7 +17,12 @@ import (
 // Tree is the directory that a sandbox shares with its guest. Every host
 // directory in it is a mount, seen only in the sandbox process's own mount
 // namespace, so that the kernel removes it when the sandbox is gone.
-type Tree struct{ dir string }
+type Tree struct {
+	dir string
+
+	mu     sync.Mutex
+	closed bool
+}
 
 // NewTree makes dir the root of a tree. Later mounts below it propagate to
 // the file sharing daemon, which lives in a mount namespace below ours.
@@ -39,6 +46,9 @@ func (t *Tree) Dir() string { return t.dir }
 // Close unmounts everything in the tree and removes it. It may be called
 // more than once.
 func (t *Tree) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
 	// Detaching a mount takes those below it along.
 	err := unix.Unmount(t.dir, unix.MNT_DETACH)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
@@ -71,8 +81,13 @@ func (t *Tree) removeMountPoints() error {
 	return errors.Join(append(errs, os.Remove(t.dir))...)
 }
 
-// Add makes an entry visible.
+// Add makes an entry visible. After Close it is an error.
 func (t *Tree) Add(e Entry) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return fmt.Errorf("share %q: the sandbox has ended: %w", e.Mount.Source, errdefs.ErrUnavailable)
+	}
 	target := filepath.Join(t.dir, e.Name)
 	if err := makeTarget(target, e.Mount); err != nil {
 		return err
@@ -84,21 +99,74 @@ func (t *Tree) Add(e Entry) error {
 	if !e.ReadOnly {
 		return nil
 	}
-	if err := setReadOnly(target, e.Recursive); err != nil {
-		_ = t.Remove(e)
+	if err := setReadOnly(target, e.ReadOnlyBelow); err != nil {
+		_ = removeEntry(target)
 		return fmt.Errorf("make %q read-only: %w", e.Mount.Source, err)
 	}
 	return nil
 }
 
-// Remove takes an entry away again.
+// Remove takes an entry away again, and with the last one of a container its
+// directory. After Close there is nothing to take away.
 func (t *Tree) Remove(e Entry) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return nil
+	}
 	target := filepath.Join(t.dir, e.Name)
+	if err := removeEntry(target); err != nil {
+		return err
+	}
+	if dir := filepath.Dir(target); dir != t.dir {
+		// Others may be in it yet.
+		_ = os.Remove(dir)
+	}
+	return nil
+}
+
+func removeEntry(target string) error {
 	if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount %s: %w", target, err)
 	}
 	return os.Remove(target)
 }
+
+// MountPoints are the guest's paths of directories in which other file systems
+// begin below entries that are read-only themselves but not what is mounted
+// below them, each after those above it.
+func (t *Tree) MountPoints(entries []Entry) ([]string, error) {
+	var roots []string
+	for _, e := range entries {
+		if e.ReadOnly && e.Recursive && !e.ReadOnlyBelow {
+			roots = append(roots, filepath.Join(t.dir, e.Name)+"/")
+		}
+	}
+	if len(roots) == 0 {
+		return nil, nil
+	}
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list what is mounted below the share: %w", err)
+	}
+	var found []string
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		path := unescape(fields[4])
+		info, err := os.Lstat(path)
+		if err == nil && info.IsDir() && slices.ContainsFunc(roots, func(r string) bool { return strings.HasPrefix(path, r) }) {
+			found = append(found, GuestShare+strings.TrimPrefix(path, t.dir))
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
+
+// unescape undoes what the kernel does to blanks in its tables.
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 
 // makeTarget makes the mount point: a file for a file, a directory otherwise.
 func makeTarget(target string, m Mount) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -120,19 +121,23 @@ func TestDirectories(t *testing.T) {
 	tests := []struct {
 		name                string
 		readOnly, recursive bool
+		readOnlyBelow       bool
 		// What the sub mount shows, and the errors of writing.
 		below            string
 		outside, mounted error
 	}{
-		{"rw", false, false, "", nil, fs.ErrNotExist},
-		{"recursive rw", false, true, "mounted", nil, nil},
-		{"ro", true, false, "", unix.EROFS, fs.ErrNotExist},
-		{"recursive ro", true, true, "mounted", unix.EROFS, unix.EROFS},
+		{"rw", false, false, false, "", nil, fs.ErrNotExist},
+		{"recursive rw", false, true, false, "mounted", nil, nil},
+		{"ro", true, false, false, "", unix.EROFS, fs.ErrNotExist},
+		{"recursive, the top ro", true, true, false, "mounted", unix.EROFS, nil},
+		{"recursive ro", true, true, true, "mounted", unix.EROFS, unix.EROFS},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tree, dir := newTree(t), source(t)
-			if err := tree.Add(bind("c1/bind-0", dir, tt.readOnly, tt.recursive)); err != nil {
+			e := bind("c1/bind-0", dir, tt.readOnly, tt.recursive)
+			e.ReadOnlyBelow = tt.readOnlyBelow
+			if err := tree.Add(e); err != nil {
 				t.Fatal(err)
 			}
 			shared := filepath.Join(tree.Dir(), "c1", "bind-0")
@@ -275,6 +280,60 @@ func TestRemove(t *testing.T) {
 	}
 	if err := tree.Add(e); err != nil {
 		t.Errorf("the name cannot be used again: %v", err)
+	}
+}
+
+// With its last entry the directory of a container goes.
+func TestRemoveTakesTheDirectory(t *testing.T) {
+	tree, dir := newTree(t), source(t)
+	entries := []Entry{bind("c1/a", dir, false, false), bind("c1/b", dir, false, false)}
+	for _, e := range entries {
+		if err := tree.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, e := range entries {
+		if err := tree.Remove(e); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(filepath.Join(tree.Dir(), "c1")); errors.Is(err, fs.ErrNotExist) != (i == 1) {
+			t.Errorf("after entry %d: %v", i, err)
+		}
+	}
+}
+
+func TestMountPoints(t *testing.T) {
+	tree, dir := newTree(t), source(t)
+	entries := []Entry{bind("c1/rw", dir, false, true), bind("c1/ro", dir, true, true), bind("c1/rro", dir, true, true), bind("c1/flat", dir, true, false)}
+	entries[2].ReadOnlyBelow = true
+	for _, e := range entries {
+		if err := tree.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := tree.MountPoints(entries)
+	if want := []string{GuestShare + "/c1/ro/sub"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, err, want)
+	}
+	if got := unescape(`/a\040b\134c`); got != `/a b\c` {
+		t.Errorf("a path is %q", got)
+	}
+}
+
+func TestNothingIsAddedAfterClose(t *testing.T) {
+	tree, dir := newTree(t), source(t)
+	e := bind("c1/a", dir, false, false)
+	if err := tree.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.Add(e); !errdefs.IsUnavailable(err) {
+		t.Errorf("Add after Close gives %v", err)
+	}
+	if err := tree.Remove(e); err != nil {
+		t.Errorf("Remove after Close gives %v", err)
+	}
+	if _, err := os.Lstat(tree.Dir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory is back: %v", err)
 	}
 }
 
