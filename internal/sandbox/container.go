@@ -17,6 +17,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/storage"
 )
@@ -24,6 +25,11 @@ import (
 // ContainerSpec is what a container is made of.
 type ContainerSpec struct {
 	ID string
+	// Role is what the container is to the sandbox. Only a pod's has several.
+	Role oci.Role
+	// Peer, when set, is the id of the container that a process of the host
+	// stands for, "" for any other.
+	Peer func(pid int) string
 	// Bundle is the host directory with config.json; its files/ directory
 	// holds the small files that the spec's mounts name as "files:NAME".
 	Bundle string
@@ -41,9 +47,14 @@ type ContainerSpec struct {
 type Container struct {
 	ID, Bundle string
 
+	role    oci.Role
 	sandbox *Sandbox
-	plan    *storage.Plan
-	init    *Process
+	// tasks answers in place of the guest for the container that stands for a pod.
+	tasks task.TTRPCTaskService
+	// attached is what of the host the VM sees for this container alone.
+	attached *releases
+	plan     *storage.Plan
+	init     *Process
 	// hooks are those that run on the host, nil when there are none.
 	hooks       *specs.Hooks
 	annotations map[string]string
@@ -65,11 +76,14 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 		spec.Stdio.Close()
 		return nil, err
 	}
-	c := &Container{ID: spec.ID, Bundle: spec.Bundle, sandbox: s, execs: make(map[string]*Process), hostPID: spec.HostPID, outline: outline(host)}
-	guest, err := c.prepare(host, spec.Rootfs)
+	if spec.Role == oci.PodSandbox {
+		return s.createStanding(ctx, host, spec)
+	}
+	c := newContainer(s, spec, host)
+	guest, err := c.prepare(ctx, host, spec)
 	if err != nil {
 		spec.Stdio.Close()
-		return nil, err
+		return nil, s.lostOr(err)
 	}
 	if err := s.reserve(c); err != nil {
 		spec.Stdio.Close()
@@ -82,18 +96,45 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 	return c, nil
 }
 
+func newContainer(s *Sandbox, spec ContainerSpec, host *specs.Spec) *Container {
+	c := &Container{
+		ID: spec.ID, Bundle: spec.Bundle, role: spec.Role, sandbox: s, execs: make(map[string]*Process),
+		hostPID: spec.HostPID, outline: outline(host),
+	}
+	if host.Linux != nil {
+		c.demand = sizing.Of(host.Linux.Resources)
+	}
+	return c
+}
+
+// task is what serves Task calls about the container.
+func (c *Container) task() task.TTRPCTaskService {
+	if c.tasks != nil {
+		return c.tasks
+	}
+	return c.sandbox.client.Task
+}
+
 // prepare turns the host's spec into the guest's and plans the storage.
-func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Spec, error) {
-	plan, binds, err := guestPlan(c.ID, c.Bundle, host)
+func (c *Container) prepare(ctx context.Context, host *specs.Spec, spec ContainerSpec) (*specs.Spec, error) {
+	options, err := c.guestOptions(ctx, host, spec)
+	if err != nil {
+		return nil, err
+	}
+	plan, binds, err := guestPlan(options, c.Bundle, host)
 	if err != nil {
 		return nil, err
 	}
 	guest := plan.Spec
-	c.sandbox.sysctls = plan.Sysctls
-	c.hooks, c.annotations = plan.Hooks, host.Annotations
-	if host.Linux != nil {
-		c.demand = sizing.Of(host.Linux.Resources)
+	if c.role == oci.PodContainer {
+		if binds, err = c.sharedMemory(ctx, guest, binds); err != nil {
+			return nil, err
+		}
+	} else {
+		c.sandbox.sysctls = plan.Sysctls
 	}
+	c.hooks, c.annotations = plan.Hooks, host.Annotations
+	rootfs := spec.Rootfs
 	if len(rootfs) == 0 {
 		rootfs = bundleRootfs(c.Bundle, host)
 	}
@@ -112,6 +153,25 @@ func (c *Container) prepare(host *specs.Spec, rootfs []storage.Mount) (*specs.Sp
 		guest.Mounts[b.index].Source = c.plan.BindSources[i]
 	}
 	return guest, nil
+}
+
+// guestOptions are what the translation must know about the sandbox.
+func (c *Container) guestOptions(ctx context.Context, host *specs.Spec, spec ContainerSpec) (oci.GuestOptions, error) {
+	options := oci.GuestOptions{ID: c.ID}
+	if c.role != oci.PodContainer {
+		return options, nil
+	}
+	s := c.sandbox
+	err := s.life.expect(Running, "add a container to")
+	if err == nil && s.pod == nil {
+		err = fmt.Errorf("add container %s to sandbox %s: it is not that of a pod: %w", c.ID, s.opts.ID, errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return options, err
+	}
+	options.PodSysctls = s.pod.Sysctls
+	options.Namespaces, err = c.namespaces(ctx, host, spec.Peer)
+	return options, err
 }
 
 // reserve takes the container's id.
@@ -133,22 +193,44 @@ func (s *Sandbox) forget(c *Container) {
 
 func (c *Container) create(ctx context.Context, guest *specs.Spec, spec ContainerSpec) error {
 	s := c.sandbox
-	if s.life.get() != Created {
-		spec.Stdio.Close()
-		return fmt.Errorf("sandbox %s has a container already; more than one is not supported yet: %w", s.opts.ID, errdefs.ErrNotImplemented)
-	}
-	if err := s.Start(ctx, c.plan); err != nil {
+	if err := c.enter(ctx); err != nil {
 		spec.Stdio.Close()
 		return err
 	}
 	if err := s.limitHost(false); err != nil {
 		spec.Stdio.Close()
+		c.attached.unwind()
 		return err
 	}
+	if err := c.make(ctx, guest, spec); err != nil {
+		c.attached.unwind()
+		return s.lostOr(err)
+	}
+	return nil
+}
+
+// enter makes what the container consists of visible to the VM, which is
+// started with the first one.
+func (c *Container) enter(ctx context.Context) (err error) {
+	s := c.sandbox
+	if c.role == oci.PodContainer {
+		c.attached, err = s.attach(ctx, c.plan)
+		return err
+	}
+	if s.life.get() != Created {
+		return fmt.Errorf("sandbox %s has a container already; only that of a pod has more than one: %w", s.opts.ID, errdefs.ErrNotImplemented)
+	}
+	c.attached = &releases{}
+	return s.Start(ctx, c.plan)
+}
+
+// make makes the container in the guest.
+func (c *Container) make(ctx context.Context, guest *specs.Spec, spec ContainerSpec) error {
+	s := c.sandbox
 	bundle, err := c.createBundle(ctx, guest)
 	if err != nil {
 		spec.Stdio.Close()
-		return s.lostOr(err)
+		return err
 	}
 	if err := c.runHooks(ctx, specs.StateCreating, hook.Prestart, hook.CreateRuntime, hook.CreateContainer); err != nil {
 		spec.Stdio.Close()
@@ -159,14 +241,14 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 	c.init = newProcess(c, "", terminal, spec.Stdio)
 	if err := c.init.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
 		defer s.phase(ctx, "create")()
-		resp, err := s.client.Task.Create(ctx, &task.CreateTaskRequest{
+		resp, err := c.task().Create(ctx, &task.CreateTaskRequest{
 			ID: c.ID, Bundle: bundle, Terminal: terminal, Options: spec.Options,
 			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
 		})
 		return resp.GetPid(), err
 	}); err != nil {
 		c.deleteBundle(ctx)
-		return s.lostOr(err)
+		return err
 	}
 	logError("limit the processes of the sandbox", s.opts.ID, s.limitHost(true))
 	return nil
@@ -183,6 +265,11 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 		return "", err
 	}
 	request.Devices = c.devices
+	if c.sandbox.tree != nil {
+		if request.MountPoints, err = c.sandbox.tree.MountPoints(c.plan.Entries); err != nil {
+			return "", err
+		}
+	}
 	defer c.sandbox.phase(ctx, "rootfs")()
 	resp, err := c.sandbox.client.VM.CreateBundle(ctx, request)
 	if err != nil {
@@ -192,7 +279,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 }
 
 func (c *Container) deleteBundle(ctx context.Context) {
-	_, err := c.sandbox.client.VM.DeleteBundle(ctx, &agentapi.DeleteBundleRequest{Id: c.ID})
+	_, err := c.sandbox.client.VM.DeleteBundle(ctx, &agentapi.DeleteBundleRequest{Id: c.ID, Shared: c.plan.SharedPaths()})
 	logError("take container apart in the guest", c.ID, err)
 }
 

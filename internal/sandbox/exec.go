@@ -27,7 +27,7 @@ func (c *Container) Exec(ctx context.Context, execID string, terminal bool, stdi
 		return err
 	}
 	err = p.create(ctx, func(ctx context.Context, io streamIDs) (uint32, error) {
-		_, err := c.sandbox.client.Task.Exec(ctx, &task.ExecProcessRequest{
+		_, err := c.task().Exec(ctx, &task.ExecProcessRequest{
 			ID: c.ID, ExecID: execID, Terminal: terminal, Spec: guest,
 			Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr,
 		})

@@ -17,6 +17,9 @@ const oomPause = 100 * time.Millisecond
 // how many were killed so far.
 func (c *Container) OOMs() iter.Seq[uint64] {
 	return func(yield func(uint64) bool) {
+		if c.tasks != nil {
+			return
+		}
 		var seen uint64
 		for {
 			resp, err := c.sandbox.client.VM.WaitOOM(context.Background(), &agentapi.WaitOOMRequest{Id: c.ID, Seen: seen})

@@ -160,7 +160,7 @@ func TestHooksAreKeptForTheHost(t *testing.T) {
 		spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: ns})
 	}
 	spec.Mounts = []specs.Mount{{Destination: "/a", Type: "bind", Source: "beside"}, {Destination: "/b", Type: "bind", Source: "/abs"}}
-	plan, binds, err := guestPlan("c1", "/bundle", spec)
+	plan, binds, err := guestPlan(oci.GuestOptions{ID: "c1"}, "/bundle", spec)
 	if len(binds) != 2 || binds[0].bind.Source != "/bundle/beside" || binds[1].bind.Source != "/abs" {
 		t.Errorf("binds are %+v", binds)
 	}

@@ -83,7 +83,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	}
 	p.setStarted(time.Now())
 	done := p.c.sandbox.phase(ctx, "start")
-	resp, err := p.c.sandbox.client.Task.Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
+	resp, err := p.c.task().Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
 	done()
 	if err != nil {
 		return 0, p.c.sandbox.lostOr(err)
@@ -103,7 +103,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 // await learns the exit from the guest and reports it in the promised order.
 func (p *Process) await() {
 	s := p.c.sandbox
-	resp, err := s.client.Task.Wait(context.Background(), &task.WaitRequest{ID: p.c.ID, ExecID: p.execID})
+	resp, err := p.c.task().Wait(context.Background(), &task.WaitRequest{ID: p.c.ID, ExecID: p.execID})
 	status, at := resp.GetExitStatus(), within(resp.GetExitedAt().AsTime(), p.started(), time.Now())
 	if err != nil {
 		<-s.lost
@@ -207,7 +207,7 @@ func (p *Process) Kill(ctx context.Context, signal uint32, all bool) error {
 	if p.State() == Stopped {
 		return fmt.Errorf("%s: process already finished: %w", p.life.what, errdefs.ErrNotFound)
 	}
-	_, err := p.c.sandbox.client.Task.Kill(ctx, &task.KillRequest{ID: p.c.ID, ExecID: p.execID, Signal: signal, All: all})
+	_, err := p.c.task().Kill(ctx, &task.KillRequest{ID: p.c.ID, ExecID: p.execID, Signal: signal, All: all})
 	if errdefs.IsUnavailable(err) && p.endsWithin(2*p.c.sandbox.opts.StopTimeout) {
 		// The sandbox went with its container before the answer was out.
 		return nil
@@ -226,7 +226,7 @@ func (p *Process) endsWithin(limit time.Duration) bool {
 
 // Resize sets the size of the process's terminal.
 func (p *Process) Resize(ctx context.Context, width, height uint32) error {
-	_, err := p.c.sandbox.client.Task.ResizePty(ctx, &task.ResizePtyRequest{ID: p.c.ID, ExecID: p.execID, Width: width, Height: height})
+	_, err := p.c.task().ResizePty(ctx, &task.ResizePtyRequest{ID: p.c.ID, ExecID: p.execID, Width: width, Height: height})
 	return err
 }
 
@@ -247,7 +247,7 @@ func (p *Process) Delete(ctx context.Context) error {
 	neverStarted := p.life.to(Stopped)
 	var err error
 	if s.life.get() == Running {
-		_, err = s.client.Task.Delete(ctx, &task.DeleteRequest{ID: p.c.ID, ExecID: p.execID})
+		_, err = p.c.task().Delete(ctx, &task.DeleteRequest{ID: p.c.ID, ExecID: p.execID})
 	}
 	if neverStarted {
 		p.streams.close()
@@ -258,9 +258,10 @@ func (p *Process) Delete(ctx context.Context) error {
 		p.c.removeExec(p.execID)
 		return err
 	}
-	if s.life.get() == Running {
+	if s.life.get() == Running && p.c.tasks == nil {
 		p.c.deleteBundle(ctx)
 	}
+	p.c.attached.unwind()
 	s.forget(p.c)
 	logError("after the end", s.opts.ID, p.c.runHooks(context.WithoutCancel(ctx), specs.StateStopped, hook.Poststop))
 	return err

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/storage"
 )
 
@@ -23,6 +24,9 @@ func (s *Sandbox) Containers() int {
 func (s *Sandbox) Spent() bool {
 	return s.life.get() == Stopped && s.Containers() == 0
 }
+
+// Owns reports whether the sandbox is to end with the container.
+func (c *Container) Owns() bool { return c.role != oci.PodContainer }
 
 // HostRoot is the container's root directory as this process sees it, empty
 // where it is on disks or in memory of the guest.

@@ -26,8 +26,12 @@ func (r *releases) push(f func()) {
 	}
 }
 
-// unwind runs every function once, the newest first.
+// unwind runs every function once, the newest first. Of nothing acquired, nil,
+// nothing is given back.
 func (r *releases) unwind() {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	undo := r.undo
 	r.undo, r.done = nil, true

@@ -13,6 +13,7 @@ import (
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/agent"
 	"dougong.dev/dougong/internal/cgroup"
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/reclaim"
 	"dougong.dev/dougong/internal/storage"
@@ -37,10 +38,14 @@ type Sandbox struct {
 	group   *cgroup.Group
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
+	// pod is set when the sandbox is that of a pod.
+	pod *oci.PodPlan
 	// start has the phases of the start, until the first container runs.
 	start timeline.Recorder
-	// lasting says that the guest can write to something that outlives it.
-	lasting bool
+
+	// shm guards hasShm, and the making of the file system that it tells of.
+	shm    sync.Mutex
+	hasShm bool
 
 	// entering is held while a cgroup is made. The kernel takes nothing of it
 	// away with this process, so the end of the sandbox waits for that.
@@ -48,7 +53,9 @@ type Sandbox struct {
 
 	mu         sync.Mutex
 	containers map[string]*Container
-	stopping   bool
+	// lasting says that the guest can write to something that outlives it.
+	lasting  bool
+	stopping bool
 	// settled says that the first container is there.
 	settled bool
 	cause   error
@@ -128,7 +135,7 @@ func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {
 // startShare starts the file sharing daemon where the plan needs it, with
 // what the plan shares already in place.
 func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
-	if !plan.NeedsShare() {
+	if !plan.NeedsShare() && s.pod == nil {
 		return nil
 	}
 	defer s.phase(ctx, "share")()
@@ -161,7 +168,9 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	// The VMM has its own copies of the files.
 	defer closeDisks(disks)
 	spec.Disks = disks
+	s.mu.Lock()
 	s.lasting = plan.Lasting()
+	s.mu.Unlock()
 	if s.daemon != nil {
 		spec.Shares = append(spec.Shares, share(s.daemon))
 	}

@@ -112,14 +112,14 @@ func (s *Sandbox) fail(cause error) {
 // does so in time, and waits until everything is gone.
 func (s *Sandbox) Stop(ctx context.Context) {
 	s.mu.Lock()
-	again := s.stopping
+	again, lasting := s.stopping, s.lasting
 	s.stopping = true
 	s.mu.Unlock()
 	if again {
 		<-s.done
 		return
 	}
-	if s.lasting && s.life.get() == Running {
+	if lasting && s.life.get() == Running {
 		s.settleGuest(ctx)
 	}
 	s.fail(nil)

@@ -3,6 +3,9 @@ package shim
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
@@ -22,7 +25,7 @@ func slowService(building chan<- struct{}, fail <-chan error) *Service {
 func TestCreateIsNotDoneTwiceAtATime(t *testing.T) {
 	building, fail := make(chan struct{}, 9), make(chan error)
 	s := slowService(building, fail)
-	r := &task.CreateTaskRequest{ID: "c", Bundle: "/b"}
+	r := &task.CreateTaskRequest{ID: "c", Bundle: emptyBundle(t, "{}")}
 	results := make(chan error, 2)
 	create := func() {
 		_, err := s.Create(t.Context(), r)
@@ -49,6 +52,29 @@ func TestCreateIsNotDoneTwiceAtATime(t *testing.T) {
 	fail <- second
 	if err := await(t, results, "second answer"); !errors.Is(err, second) {
 		t.Errorf("the second call gives %v", err)
+	}
+}
+
+// emptyBundle is a directory with a spec.
+func emptyBundle(t *testing.T, spec string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(spec), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A container of a pod never makes a sandbox of its own.
+func TestCreateInAPodThatIsGone(t *testing.T) {
+	s := slowService(nil, nil)
+	bundle := emptyBundle(t, `{"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod"}}`)
+	_, err := s.Create(t.Context(), &task.CreateTaskRequest{ID: "c", Bundle: bundle})
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "sandbox pod") {
+		t.Errorf("got %v", err)
+	}
+	if s.busy() {
+		t.Error("the container that was not made is kept")
 	}
 }
 

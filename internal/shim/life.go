@@ -95,11 +95,13 @@ func (s *Service) watchInit(c *sandbox.Container, l *life) {
 	<-c.Init().Exited()
 	l.end()
 	<-oom
-	// Nothing can run in this sandbox any more.
 	stopped := make(chan struct{})
 	go func() {
-		s.current().Stop(context.Background())
-		close(stopped)
+		defer close(stopped)
+		if c.Owns() {
+			// Nothing can run in this sandbox any more.
+			s.current().Stop(context.Background())
+		}
 	}()
 	l.starting.Lock()
 	s.sendExit(c, c.ID, c.Init())

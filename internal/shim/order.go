@@ -104,9 +104,9 @@ func (s *Service) startExec(ctx context.Context, c *sandbox.Container, p *sandbo
 	return nil
 }
 
-// deleteInit removes a container. Under a daemon its sandbox ends first, so
-// that whatever the container was made of is free when the caller has its
-// answer.
+// deleteInit removes a container. Under a daemon a sandbox that is its own ends
+// first, so that whatever the container was made of is free when the caller has
+// its answer.
 func (s *Service) deleteInit(ctx context.Context, c *sandbox.Container) error {
 	l := s.life(c.ID)
 	if l == nil {
@@ -115,7 +115,9 @@ func (s *Service) deleteInit(ctx context.Context, c *sandbox.Container) error {
 	if err := c.Init().Deletable(); err != nil {
 		return err
 	}
-	s.current().Stop(ctx)
+	if c.Owns() {
+		s.current().Stop(ctx)
+	}
 	if err := c.Init().Delete(ctx); err != nil {
 		return err
 	}

@@ -16,23 +16,42 @@ func (s *Service) hostPID(c *sandbox.Container) (int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if early := s.early[c.ID]; early != nil {
+		return early.PID(), nil
+	}
+	root, err := standInRoot(c.Bundle, c.HostRoot())
+	if err != nil {
+		return 0, err
+	}
+	early, err := stand{Args: []string{standInName, c.ID}, Root: root, Net: netOf(c.Outline())}.start()
+	if err != nil {
+		return 0, err
+	}
 	if s.early == nil {
-		root, err := standInRoot(c.Bundle, c.HostRoot())
-		if err != nil {
-			return 0, err
-		}
-		if s.early, err = (stand{Args: []string{standInName, c.ID}, Root: root, Net: netOf(c.Outline())}).start(); err != nil {
-			return 0, err
+		s.early = make(map[string]*standIn)
+	}
+	s.early[c.ID] = early
+	return early.PID(), nil
+}
+
+// peer is the container whose process a process of the host stands for, "" for
+// any other process.
+func (s *Service) peer(pid int) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, l := range s.lives {
+		if l.standIn.PID() == pid {
+			return id
 		}
 	}
-	return s.early.PID(), nil
+	return ""
 }
 
 // endEarly ends the stand-in that hooks of the creation were told.
-func (s *Service) endEarly() {
+func (s *Service) endEarly(id string) {
 	s.mu.Lock()
-	early := s.early
-	s.early = nil
+	early := s.early[id]
+	delete(s.early, id)
 	s.mu.Unlock()
 	if early != nil {
 		early.Kill()
@@ -52,8 +71,8 @@ func (s *Service) standFor(c *sandbox.Container) (*standIn, error) {
 		st.UID, st.GID = mapped(spec.Process.User.UID, uidMappings(spec)), mapped(spec.Process.User.GID, gidMappings(spec))
 	}
 	s.mu.Lock()
-	if s.early != nil {
-		st.Net = fmt.Sprintf("/proc/%d/ns/net", s.early.PID())
+	if early := s.early[c.ID]; early != nil {
+		st.Net = fmt.Sprintf("/proc/%d/ns/net", early.PID())
 	}
 	s.mu.Unlock()
 	return st.start()

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/sandbox"
 	"dougong.dev/dougong/internal/storage"
 )
@@ -41,8 +42,8 @@ type Service struct {
 	mu      sync.Mutex
 	sandbox *sandbox.Sandbox
 	lives   map[string]*life
-	// early is a stand-in before the container is made.
-	early *standIn
+	// early are stand-ins by container ids, before the containers are made.
+	early map[string]*standIn
 	// stdio is what processes were made with, for those who attach later.
 	stdio map[processKey]URIs
 
@@ -60,7 +61,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("restore container %s from a checkpoint: %w", r.ID, errdefs.ErrNotImplemented)
 	}
-	sb, err := s.ensureSandbox(r.Bundle)
+	role, sb, err := s.sandboxFor(r)
 	if err != nil {
 		return nil, err
 	}
@@ -71,13 +72,13 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if err != nil {
 		return nil, err
 	}
-	spec := sandbox.ContainerSpec{ID: r.ID, Bundle: r.Bundle, Stdio: stdio, Options: r.Options}
+	spec := sandbox.ContainerSpec{ID: r.ID, Role: role, Peer: s.peer, Bundle: r.Bundle, Stdio: stdio, Options: r.Options}
 	for _, m := range r.Rootfs {
 		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	if s.publish != nil {
 		spec.HostPID = s.hostPID
-		defer s.endEarly()
+		defer s.endEarly(r.ID)
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {
@@ -92,10 +93,33 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	}
 	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	if err := s.created(container, r); err != nil {
-		sb.Stop(context.WithoutCancel(ctx))
+		if container.Owns() {
+			sb.Stop(context.WithoutCancel(ctx))
+		}
 		return nil, errors.Join(err, container.Init().Delete(ctx))
 	}
 	return &task.CreateTaskResponse{Pid: cmp.Or(s.standInPID(container.ID), uint32(os.Getpid()))}, nil
+}
+
+// sandboxFor returns the sandbox of a container, which is made for the first
+// one, and what the container is to it.
+func (s *Service) sandboxFor(r *task.CreateTaskRequest) (oci.Role, *sandbox.Sandbox, error) {
+	spec, err := readAnnotated(r.Bundle)
+	if err != nil {
+		return oci.Single, nil, err
+	}
+	role, id, err := oci.PodOf(r.ID, spec.Annotations)
+	if err != nil {
+		return role, nil, err
+	}
+	if role == oci.PodContainer {
+		if sb := s.current(); sb != nil {
+			return role, sb, nil
+		}
+		return role, nil, fmt.Errorf("container %s: its sandbox %s does not run: %w", r.ID, id, errdefs.ErrFailedPrecondition)
+	}
+	sb, err := s.ensureSandbox(r.Bundle)
+	return role, sb, err
 }
 
 // ensureSandbox returns the sandbox and makes it when there is none.

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
+
+	"dougong.dev/dougong/internal/oci"
 )
 
 // defaultSocketDir is where containerd keeps shims' sockets, short enough for
@@ -82,8 +84,12 @@ func writeAddress(bundle, address string) error {
 	return nil
 }
 
-// RemoveSocket removes the socket that a bundle's shim has served.
+// RemoveSocket removes the socket that a bundle's shim has served. That of a
+// pod's container is its sandbox's and stays.
 func RemoveSocket(bundle string) error {
+	if role, _, err := podOf("", bundle); err == nil && role == oci.PodContainer {
+		return nil
+	}
 	address, err := os.ReadFile(filepath.Join(bundle, addressFile))
 	if err != nil || !strings.HasPrefix(string(address), scheme) {
 		return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/oci"
 )
 
 // Start does the work of start in the bundle, the working directory: it makes
@@ -28,12 +30,16 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("find the bundle: %w", err)
 	}
-	group, err := sandboxOf(bundle)
+	role, sandbox, err := podOf(i.ID, bundle)
 	if err != nil {
 		return nil, err
 	}
-	if group != "" && group != i.ID {
-		return nil, fmt.Errorf("container %s wants to join sandbox %s: more than one container in a sandbox is not supported yet: %w", i.ID, group, errdefs.ErrNotImplemented)
+	if role == oci.PodContainer {
+		address := SocketAddress(request.SocketDir, i.Address, i.Namespace, sandbox)
+		if err := join(bundle, address, i.ID, sandbox); err != nil {
+			return nil, err
+		}
+		return request.Form.Answer(address)
 	}
 	path, err := ConfigPath(request.Options, bundle)
 	if err != nil {
@@ -101,23 +107,29 @@ func adjustOOMScore(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(score)), 0)
 }
 
-// Annotations by which CRI implementations tell the sandbox of a container.
-const sandboxAnnotation = "io.kubernetes.cri.sandbox-id"
-
-// sandboxOf returns the sandbox that a bundle's container belongs to, empty
-// for one that is on its own.
-func sandboxOf(bundle string) (string, error) {
+// podOf tells what a bundle's container is to its sandbox, and which that is.
+func podOf(id, bundle string) (oci.Role, string, error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if err != nil {
-		return "", fmt.Errorf("read OCI spec: %w", err)
+		return oci.Single, "", fmt.Errorf("read OCI spec: %w", err)
 	}
 	var spec struct {
 		Annotations map[string]string `json:"annotations"`
 	}
 	if err := json.Unmarshal(data, &spec); err != nil {
-		return "", fmt.Errorf("read OCI spec: %w: %w", err, errdefs.ErrInvalidArgument)
+		return oci.Single, "", fmt.Errorf("read OCI spec: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	return spec.Annotations[sandboxAnnotation], nil
+	return oci.PodOf(id, spec.Annotations)
+}
+
+// join makes the sandbox's process that of a container's bundle, too.
+func join(bundle, address, id, sandbox string) error {
+	conn, err := net.Dial("unix", socketPath(address))
+	if err != nil {
+		return fmt.Errorf("container %s cannot join sandbox %s, whose process does not run: %w: %w", id, sandbox, err, errdefs.ErrFailedPrecondition)
+	}
+	_ = conn.Close()
+	return writeAddress(bundle, address)
 }
 
 // Inherited is the socket that Start hands to the process that serves.

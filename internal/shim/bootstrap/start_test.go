@@ -116,6 +116,36 @@ func TestRemoveSocket(t *testing.T) {
 	}
 }
 
+// A container of a pod is served by its sandbox's process, whose socket stays
+// when the container's bundle goes.
+func TestStartJoinsTheSandbox(t *testing.T) {
+	// Short, for the address of a socket.
+	dir, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	address := SocketAddress(dir, "", "default", "pod")
+	socket, err := listen(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	bundle(t, `{"annotations":{"io.kubernetes.cri.container-type":"container","io.kubernetes.cri.sandbox-id":"pod"}}`)
+	if err := join(".", address, "t1", "pod"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(addressFile); string(got) != address || err != nil {
+		t.Errorf("the bundle notes %q, %v", got, err)
+	}
+	if err := RemoveSocket("."); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(socketPath(address)); err != nil {
+		t.Errorf("the sandbox's socket is gone with a container: %v", err)
+	}
+}
+
 func bundle(t *testing.T, config string) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -135,7 +165,7 @@ func TestStartRefusals(t *testing.T) {
 		want   string
 	}{
 		"no container":          {"{", nil, "read OCI spec"},
-		"a container of a pod":  {`{"annotations":{"io.kubernetes.cri.sandbox-id":"pod"}}`, nil, "container t1 wants to join sandbox pod"},
+		"a container of a pod":  {`{"annotations":{"io.kubernetes.cri.sandbox-id":"pod"}}`, nil, "container t1 cannot join sandbox pod"},
 		"missing configuration": {"{}", options, "/none.toml"},
 	}
 	for name, tt := range tests {

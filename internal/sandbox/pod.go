@@ -1,0 +1,209 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/storage"
+)
+
+// createStanding makes the container that stands for a pod, and with it the VM.
+func (s *Sandbox) createStanding(ctx context.Context, host *specs.Spec, spec ContainerSpec) (*Container, error) {
+	// It writes nothing and reads nothing.
+	spec.Stdio.Close()
+	pod, err := oci.Pod(host)
+	if err != nil {
+		return nil, fmt.Errorf("OCI spec of pod %s: %w", spec.ID, err)
+	}
+	c := newContainer(s, spec, host)
+	c.plan, c.hooks, c.annotations = &storage.Plan{}, pod.Hooks, host.Annotations
+	c.tasks = newStanding(s.lost)
+	if err := s.reserve(c); err != nil {
+		return nil, err
+	}
+	s.pod, s.sysctls = pod, pod.Sysctls
+	err = s.Start(ctx, c.plan)
+	if err == nil {
+		err = s.limitHost(true)
+	}
+	if err == nil {
+		err = c.runHooks(ctx, specs.StateCreating, hook.Prestart, hook.CreateRuntime, hook.CreateContainer)
+	}
+	if err == nil {
+		c.init = newProcess(c, "", false, Stdio{})
+		err = c.init.create(ctx, func(context.Context, streamIDs) (uint32, error) { return 0, nil })
+	}
+	if err != nil {
+		s.forget(c)
+		return nil, err
+	}
+	return c, nil
+}
+
+// namespaces maps the namespaces that a pod's container joins, by their paths
+// on the host, to those in the guest.
+func (c *Container) namespaces(ctx context.Context, host *specs.Spec, peer func(pid int) string) (map[string]string, error) {
+	if host.Linux == nil {
+		return nil, nil
+	}
+	joined := map[string]string{}
+	for _, ns := range host.Linux.Namespaces {
+		if ns.Path == "" || ns.Type == specs.NetworkNamespace {
+			continue
+		}
+		path, err := c.namespace(ctx, ns, peer)
+		if err != nil {
+			return nil, err
+		}
+		joined[ns.Path] = path
+	}
+	return joined, nil
+}
+
+// namespace finds one: that of another container's process, or the pod's. The
+// host's name of the pod's own is of no matter, since there is only one.
+func (c *Container) namespace(ctx context.Context, ns specs.LinuxNamespace, peer func(pid int) string) (string, error) {
+	s := c.sandbox
+	if pid := procPID(ns.Path); pid != 0 && peer != nil {
+		other, err := s.Container(peer(pid))
+		if err == nil && other.tasks == nil {
+			return fmt.Sprintf("/proc/%d/ns/%s", other.init.PID(), filepath.Base(ns.Path)), nil
+		}
+	}
+	if ns.Type != specs.PIDNamespace && s.pod.Users == nil {
+		return oci.OfVM, nil
+	}
+	resp, err := s.client.VM.HoldNamespaces(ctx, holdRequest(s.pod.Users))
+	if err != nil {
+		return "", fmt.Errorf("make the pod's %s namespace in the guest: %w", ns.Type, err)
+	}
+	name, ok := namespaceFiles[ns.Type]
+	if !ok {
+		return "", fmt.Errorf("linux.namespaces: the pod has no %s namespace to share: %w", ns.Type, errdefs.ErrNotImplemented)
+	}
+	return fmt.Sprintf("/proc/%d/ns/%s", resp.GetPid(), name), nil
+}
+
+// namespaceFiles are the namespaces that a pod can share, by their names in
+// /proc/PID/ns.
+var namespaceFiles = map[specs.LinuxNamespaceType]string{
+	specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.UserNamespace: "user",
+}
+
+// procPID is PID of a path like /proc/PID/ns/pid, or 0.
+func procPID(path string) int {
+	rest, ok := strings.CutPrefix(path, "/proc/")
+	if !ok {
+		return 0
+	}
+	number, _, _ := strings.Cut(rest, "/")
+	pid, err := strconv.Atoi(number)
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
+func holdRequest(users *oci.UserNamespace) *agentapi.HoldNamespacesRequest {
+	r := &agentapi.HoldNamespacesRequest{}
+	if users != nil {
+		r.Uids, r.Gids = idMappings(users.UIDs), idMappings(users.GIDs)
+	}
+	return r
+}
+
+func idMappings(in []specs.LinuxIDMapping) []*agentapi.IDMapping {
+	var out []*agentapi.IDMapping
+	for _, m := range in {
+		out = append(out, &agentapi.IDMapping{ContainerId: m.ContainerID, GuestId: m.HostID, Size: m.Size})
+	}
+	return out
+}
+
+// podShm is the guest's file system for shared memory of a pod.
+const podShm = "/run/dougong/shm"
+
+// defaultShm is its size where the host's cannot be told, in bytes.
+const defaultShm = 64 << 20
+
+// sharedMemory takes the pod's /dev/shm out of a container's binds: memory that
+// the containers of a pod share is the guest's.
+func (c *Container) sharedMemory(ctx context.Context, guest *specs.Spec, binds []specBind) ([]specBind, error) {
+	kept := binds[:0]
+	for _, b := range binds {
+		m := &guest.Mounts[b.index]
+		size, ok := tmpfsSize(b.bind.Source)
+		if m.Destination != "/dev/shm" || !ok {
+			kept = append(kept, b)
+			continue
+		}
+		if err := c.sandbox.mountShm(ctx, size); err != nil {
+			return nil, err
+		}
+		m.Source = podShm
+	}
+	return kept, nil
+}
+
+// tmpfsSize is the size in bytes of a file system of memory, false where it is
+// something else.
+func tmpfsSize(path string) (uint64, bool) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
+		return 0, false
+	}
+	if st.Blocks == 0 {
+		return defaultShm, true
+	}
+	return st.Blocks * uint64(st.Bsize), true
+}
+
+func (s *Sandbox) mountShm(ctx context.Context, size uint64) error {
+	s.shm.Lock()
+	defer s.shm.Unlock()
+	if s.hasShm {
+		return nil
+	}
+	_, err := s.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{{
+		Type: "tmpfs", Source: "shm", Target: podShm,
+		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},
+	}}})
+	if err != nil {
+		return fmt.Errorf("make the pod's shared memory in the guest: %w", err)
+	}
+	s.hasShm = true
+	return nil
+}
+
+// attach makes what a later container is made of visible to the VM, which runs
+// already. It returns what takes it away again.
+func (s *Sandbox) attach(_ context.Context, plan *storage.Plan) (*releases, error) {
+	if err := s.life.expect(Running, "add a container to"); err != nil {
+		return nil, s.lostOr(err)
+	}
+	if len(plan.Disks) > 0 {
+		return nil, fmt.Errorf("sandbox %s: disks cannot be added to a pod yet; use a snapshotter that mounts directories, such as overlayfs: %w", s.opts.ID, errdefs.ErrNotImplemented)
+	}
+	attached := &releases{}
+	for _, e := range plan.Entries {
+		if err := s.tree.Add(e); err != nil {
+			attached.unwind()
+			return nil, err
+		}
+		attached.push(func() { logError("take out of the share", s.opts.ID, s.tree.Remove(e)) })
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lasting = s.lasting || plan.Lasting()
+	return attached, nil
+}
