@@ -136,6 +136,15 @@ test-containerd-smoke: setup-test build guest ## Run a few of them
 	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
 	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd) $(GO) -C test test $(TAGS) -count=1 -timeout 15m $(TESTFLAGS) -run '$(SMOKE)' ./containerd 2>&1 | tee $(BUILD)/log/test-containerd-smoke.log
 
+# A part of the suite: make test-cri FOCUS='PodSandbox'
+FOCUS ?=
+.PHONY: test-cri
+test-cri: setup-cri build guest ## Run the CRI validation suite under the newest containerd
+	@mkdir -p $(BUILD)/log
+	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
+	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd/$(CONTAINERD)) DOUGONG_CRITEST=$(abspath $(BUILD)/critest) DOUGONG_CRITEST_VERSION=$(CRITEST) DOUGONG_CRITEST_FOCUS='$(FOCUS)' \
+		$(GO) -C test test $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) ./critest 2>&1 | tee $(BUILD)/log/test-cri.log
+
 FUZZTIME ?= 20s
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for FUZZTIME each
@@ -192,6 +201,6 @@ $(TOOLS)/protoc-gen-go-ttrpc: versions.mk
 	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
 
 # Packages of the distribution; nothing happens when they are installed.
-.PHONY: setup-run setup-test setup-lint setup-bench setup-kernel
-setup-run setup-test setup-lint setup-bench setup-kernel: setup-%:
+.PHONY: setup-run setup-test setup-cri setup-lint setup-bench setup-kernel
+setup-run setup-test setup-cri setup-lint setup-bench setup-kernel: setup-%:
 	@scripts/setup.sh $*

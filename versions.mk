@@ -10,3 +10,6 @@ CONTAINERD := v2.4.2
 
 # The client that is tested beside ctr; later versions lack a checksum record.
 NERDCTL := v2.1.3
+
+# The CRI validation suite; later versions lack a checksum record.
+CRITEST := v1.30.0

@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a purpose needs, if any is missing.
 # Without a missing one it neither changes anything nor uses the network.
 #
-#   scripts/setup.sh run|test|lint|bench|kernel
+#   scripts/setup.sh run|test|cri|lint|bench|kernel
 set -eu
 
 # virtiofsd is part of qemu-system-common in Debian 12 and a package of its own
@@ -13,11 +13,12 @@ test="$run runc erofs-utils skopeo debootstrap nginx-light curl python3 openssl"
 case ${1-} in
 run) packages=$run ;;
 test) packages=$test ;;
+cri) packages="$test containernetworking-plugins iptables iproute2" ;;
 lint) packages="shellcheck" ;;
 bench) packages="$run runc" ;;
 kernel) packages="gcc libc6-dev make flex bison bc perl xz-utils libelf-dev binutils" ;;
 *)
-    echo "usage: scripts/setup.sh run|test|lint|bench|kernel" >&2
+    echo "usage: scripts/setup.sh run|test|cri|lint|bench|kernel" >&2
     exit 2
     ;;
 esac
