@@ -27,7 +27,7 @@ BINARIES := dougong containerd-shim-dougong-v2 dougong-agent
 SOURCES := go.mod go.sum versions.mk Makefile $(shell find api cmd internal -name '*.go' -not -name '*_test.go' -not -path '*/testdata/*')
 
 # Packages whose work is done by many goroutines: tested with -race too.
-RACE := qmp transport record engine shim sandbox template containerlog
+RACE := qmp transport record engine handover standin shim sandbox template containerlog
 RACE_PACKAGES := $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
 
 # Where tests in VMs find the binaries.
@@ -103,7 +103,7 @@ GOTEST := $(GO) test $(TAGS)
 .PHONY: test
 test: setup-test build guest busybox ## Run every test, those that boot VMs too
 	@rm -rf $(BUILD)/log; status=0; \
-	for part in test-unit test-race test-vm test-containerd-smoke; do $(MAKE) --no-print-directory $$part || status=1; done; \
+	for part in test-unit test-race test-vm test-oci test-containerd-smoke; do $(MAKE) --no-print-directory $$part || status=1; done; \
 	scripts/summary.sh $(BUILD) && exit $$status
 
 .PHONY: test-unit
@@ -144,6 +144,11 @@ test-cri: setup-cri build guest ## Run the CRI validation suite under the newest
 	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
 	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd/$(CONTAINERD)) DOUGONG_CRITEST=$(abspath $(BUILD)/critest) DOUGONG_CRITEST_VERSION=$(CRITEST) DOUGONG_CRITEST_FOCUS='$(FOCUS)' \
 		$(GO) -C test test $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) ./critest 2>&1 | tee $(BUILD)/log/test-cri.log
+
+.PHONY: test-oci
+test-oci: setup-test build guest ## Run the tests of the OCI runtime's commands, in VMs
+	@mkdir -p $(BUILD)/log
+	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./oci 2>&1 | tee $(BUILD)/log/test-oci.log
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

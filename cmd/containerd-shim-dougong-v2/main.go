@@ -20,23 +20,25 @@ import (
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/shim"
 	"dougong.dev/dougong/internal/shim/bootstrap"
+	"dougong.dev/dougong/internal/standin"
 	"dougong.dev/dougong/internal/version"
 )
 
 func init() {
-	if shim.IsStandIn() {
+	if standin.Is() {
 		// A process's name and namespaces are those of its main thread.
 		runtime.LockOSThread()
 	}
 }
 
 func main() {
-	if shim.IsStandIn() {
-		if err := shim.StandIn(); err != nil {
+	if standin.Is() {
+		status, err := standin.Main()
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			status = 1
 		}
-		return
+		os.Exit(status)
 	}
 	// The process mostly waits; memory is worth more to it than a rare pause.
 	debug.SetGCPercent(40)
@@ -50,6 +52,7 @@ func main() {
 type options struct {
 	bootstrap.Invocation
 	standalone, version, info bool
+	files                     bool
 	state, config             string
 }
 
@@ -57,6 +60,7 @@ func (o *options) parse() string {
 	o.Register(flag.CommandLine)
 	flag.BoolVar(&o.standalone, "serve", false, "serve one sandbox without a daemon (used by dougong itself)")
 	flag.StringVar(&o.state, "state", "", "directory of all sandboxes, with -serve")
+	flag.BoolVar(&o.files, "files", false, "take standard streams from commands, with -serve")
 	flag.StringVar(&o.config, "config", "", "configuration file")
 	flag.BoolVar(&o.version, "v", false, "print the version and exit")
 	flag.BoolVar(&o.version, "version", false, "print the version and exit")
@@ -179,10 +183,9 @@ func serveStandalone(o *options) error {
 	if err != nil {
 		return err
 	}
-	listener, lease, err := shim.Inherited()
-	if err != nil {
+	s := &shim.Standalone{Dir: dir, Config: cfg}
+	if err := s.Inherit(o.files); err != nil {
 		return err
 	}
-	s := &shim.Standalone{Dir: dir, Config: cfg, Listener: listener, Lease: lease}
 	return s.Run(context.Background())
 }

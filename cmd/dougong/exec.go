@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,6 +19,7 @@ type execOptions struct {
 	interactive, tty, detach, privileged bool
 	user, workdir                        string
 	env, envFiles                        []string
+	oci                                  ociExecOptions
 }
 
 func newExecCommand(a *app) *cobra.Command {
@@ -27,8 +27,19 @@ func newExecCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [flags] CONTAINER COMMAND [ARG…]",
 		Short: "Run a command in a running container",
-		Args:  cobra.MinimumNArgs(2),
+		Long: `Run a command in a running container.
+
+In a container made of a bundle by 'create' or 'run --bundle', standard input is always
+connected, as with other OCI runtimes; the flags from --additional-gids to --process
+are for such containers.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r := a.given(args[0]); r != nil {
+				return o.execGiven(cmd.Context(), r, args[0], args[1:])
+			}
+			if err := cobra.MinimumNArgs(2)(cmd, args); err != nil {
+				return engine.EngineError(withHint(cmd, err))
+			}
 			dir, err := a.find(args[0])
 			if err != nil {
 				return engine.EngineError(err)
@@ -44,8 +55,10 @@ func newExecCommand(a *app) *cobra.Command {
 	f.BoolVar(&o.privileged, "privileged", false, "give the command all capabilities")
 	f.StringVarP(&o.user, "user", "u", "", "user of the command: NAME|UID[:GROUP|GID]")
 	f.StringVarP(&o.workdir, "workdir", "w", "", "working directory")
+	f.StringVar(&o.workdir, "cwd", "", "the same")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set an environment variable: NAME=VALUE, or NAME to pass ours on")
 	f.StringArrayVar(&o.envFiles, "env-file", nil, "read environment variables from a file")
+	o.oci.register(f)
 	return cmd
 }
 
@@ -61,7 +74,7 @@ func (o *execOptions) run(ctx context.Context, dir record.Dir, args []string) er
 	}
 	session := engine.Session{
 		Client: client, ID: dir.ID, ExecID: record.NewID()[:32],
-		FIFOs: filepath.Join(dir.Path(), "io"), Interactive: o.interactive, Terminal: o.tty,
+		FIFOs: dir.FIFOs(), Interactive: o.interactive, Terminal: o.tty,
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 	}
 	if o.detach {

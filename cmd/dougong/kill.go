@@ -12,11 +12,19 @@ import (
 
 func newKillCommand(a *app) *cobra.Command {
 	var name string
+	var all bool
 	cmd := &cobra.Command{
-		Use:   "kill CONTAINER [CONTAINER…]",
+		Use:   "kill CONTAINER [CONTAINER…] | kill ID [SIGNAL]",
 		Short: "Send a signal to the first process of containers",
-		Args:  cobra.MinimumNArgs(1),
+		Long: `Send a signal to the first process of containers.
+
+In the second form, for a container made of a bundle by 'create' or 'run --bundle',
+the signal is the second argument and TERM by default, as with other OCI runtimes.`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if r := a.given(args[0]); r != nil {
+				return killGiven(cmd.Context(), r, args, changed(cmd, "signal", name), all)
+			}
 			signal, err := oci.ParseSignal(name)
 			if err != nil {
 				return err
@@ -31,7 +39,7 @@ func newKillCommand(a *app) *cobra.Command {
 					return err
 				}
 				defer client.Close()
-				if _, err := client.Task.Kill(cmd.Context(), &task.KillRequest{ID: dir.ID, Signal: uint32(signal)}); err != nil {
+				if _, err := client.Task.Kill(cmd.Context(), &task.KillRequest{ID: dir.ID, Signal: uint32(signal), All: all}); err != nil {
 					return fmt.Errorf("kill container %s: %w", ref, err)
 				}
 				return nil
@@ -39,5 +47,14 @@ func newKillCommand(a *app) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&name, "signal", "s", "KILL", "signal to send, by name or number")
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "send it to all processes of the container")
 	return cmd
+}
+
+// changed is the value of a flag that was given, and else empty.
+func changed(cmd *cobra.Command, flag, value string) string {
+	if cmd.Flags().Changed(flag) {
+		return value
+	}
+	return ""
 }

@@ -18,12 +18,13 @@ import (
 )
 
 func main() {
-	cmd, err := newRootCommand().ExecuteContextC(context.Background())
-	os.Exit(report(os.Stderr, cmd, err))
+	root, a := newRootCommand()
+	cmd, err := root.ExecuteContextC(context.Background())
+	os.Exit(report(os.Stderr, &a.oci, cmd, err))
 }
 
 // report prints what went wrong and returns the exit status of this process.
-func report(stderr io.Writer, cmd *cobra.Command, err error) int {
+func report(stderr io.Writer, log *ociOptions, cmd *cobra.Command, err error) int {
 	if err == nil {
 		return 0
 	}
@@ -33,6 +34,9 @@ func report(stderr io.Writer, cmd *cobra.Command, err error) int {
 	}
 	if exit.Err != nil {
 		fmt.Fprintln(stderr, "dougong:", err)
+		if err := log.logError(err); err != nil {
+			fmt.Fprintln(stderr, "dougong:", err)
+		}
 	}
 	return exit.Code
 }

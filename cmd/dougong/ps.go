@@ -18,11 +18,12 @@ func newPsCommand(a *app) *cobra.Command {
 	var all, quiet bool
 	var format string
 	cmd := &cobra.Command{
-		Use:     "ps",
-		Aliases: []string{"list"},
-		Short:   "List containers",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Use:   "ps [flags] [CONTAINER]",
+		Short: "List containers, or the processes of one",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return a.printProcesses(cmd, args[0], format)
+			}
 			list, err := a.list(cmd, all)
 			if err != nil {
 				return err
@@ -32,7 +33,8 @@ func newPsCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "show ended containers too")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print ids only")
-	cmd.Flags().StringVar(&format, "format", "table", "table or json")
+	cmd.Flags().SetInterspersed(false)
+	cmd.Flags().StringVarP(&format, "format", "f", "table", "table or json")
 	return cmd
 }
 

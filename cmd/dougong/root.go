@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -25,6 +24,7 @@ type app struct {
 	configPath string
 	cfg        config.Config
 	engine     *engine.Engine
+	oci        ociOptions
 }
 
 // Groups of commands in the help.
@@ -34,7 +34,7 @@ const (
 	groupHost       = "host"
 )
 
-func newRootCommand() *cobra.Command {
+func newRootCommand() (*cobra.Command, *app) {
 	a := &app{}
 	root := &cobra.Command{
 		Use:           "dougong",
@@ -51,24 +51,27 @@ func newRootCommand() *cobra.Command {
 	}
 	// As in Docker, a bad flag is told apart from a command that ended with 1.
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return engine.EngineError(withHint(cmd, err)) })
+	a.oci.register(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration file (default "+config.DefaultPath+")")
 	root.AddGroup(
 		&cobra.Group{ID: groupContainers, Title: "Containers:"},
+		&cobra.Group{ID: groupOCI, Title: "Containers of OCI bundles:"},
 		&cobra.Group{ID: groupImages, Title: "Images:"},
 		&cobra.Group{ID: groupHost, Title: "Host:"},
 	)
 	addCommands(root, groupContainers, newRunCommand(a), newExecCommand(a), newPsCommand(a), newLogsCommand(a),
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
+	addCommands(root, groupOCI, newOCICommands(a)...)
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
 	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
-	return root
+	return root, a
 }
 
 // needsConfig reports whether a command looks at the configuration. A broken
 // file must not be in the way of those that do not.
 func needsConfig(cmd *cobra.Command) bool {
 	for ; cmd.HasParent(); cmd = cmd.Parent() {
-		if slices.Contains([]string{"config", "version", "man", "help", "completion"}, cmd.Name()) {
+		if slices.Contains([]string{"config", "version", "features", "spec", "checkpoint", "restore", "man", "help", "completion"}, cmd.Name()) {
 			return false
 		}
 	}
@@ -107,6 +110,11 @@ func (a *app) configure() error {
 			return fmt.Errorf("find the configuration: %w", err)
 		}
 	}
+	if a.oci.root != "" {
+		if cfg.Runtime.State, err = filepath.Abs(a.oci.root); err != nil {
+			return fmt.Errorf("find --root: %w", err)
+		}
+	}
 	a.cfg = cfg
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	return nil
@@ -119,7 +127,7 @@ func (a *app) containers() (*engine.Engine, error) {
 		return a.engine, nil
 	}
 	if os.Geteuid() != 0 {
-		return nil, errors.New("dougong must be run as root: it makes mounts, and gives each virtual machine a user of its own")
+		return nil, errNotRoot
 	}
 	root, err := record.NewRoot(a.cfg.Runtime.State)
 	if err != nil {

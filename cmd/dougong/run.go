@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -16,7 +15,7 @@ import (
 func newRunCommand(a *app) *cobra.Command {
 	o := &runOptions{}
 	cmd := &cobra.Command{
-		Use:   "run [flags] IMAGE [COMMAND [ARG…]]",
+		Use:   "run [flags] IMAGE [COMMAND [ARG…]] | run --bundle DIR ID",
 		Short: "Run a command in a new container, in a virtual machine of its own",
 		Long: `Run a command in a new container, in a virtual machine of its own.
 
@@ -24,12 +23,18 @@ IMAGE is a reference in a registry (busybox, docker://quay.io/org/name:tag), an 
 layout (oci:DIR[:TAG]), an archive (oci-archive:FILE, docker-archive:FILE) or a root
 file system (dir:ROOTFS; the container sees it as its image, and changes are lost).
 
+With --bundle, the container is that of an OCI bundle, as with other OCI runtimes, and
+ID its name; of the flags only --detach, --keep and those about processes are for it.
+
 The exit status is the command's own; 125 when dougong itself failed, 126 when the
 command cannot be executed, 127 when it is not there.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			return engine.EngineError(cobra.MinimumNArgs(1)(cmd, args))
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.bundle.bundle != "" {
+				return a.runBundle(cmd.Context(), o, args)
+			}
 			return a.run(cmd.Context(), o, args[0], args[1:])
 		},
 	}
@@ -148,7 +153,7 @@ func (r *runner) finish(ctx context.Context, err error) error {
 // log of its output too.
 func (r *runner) session(o *runOptions) (*engine.Session, func(), error) {
 	s := &engine.Session{
-		Client: r.sandbox.Client, ID: r.sandbox.Dir.ID, FIFOs: filepath.Join(r.sandbox.Dir.Path(), "io"),
+		Client: r.sandbox.Client, ID: r.sandbox.Dir.ID, FIFOs: r.sandbox.Dir.FIFOs(),
 		Interactive: o.interactive, Terminal: o.tty,
 		Stdin: os.Stdin, Stdout: r.times.watch(os.Stdout), Stderr: r.times.watch(os.Stderr),
 	}

@@ -20,6 +20,8 @@ type runOptions struct {
 	pull, platform                   string
 	quiet, noTemplate                bool
 	timing                           string
+	bundle                           bundleFlags
+	keep                             bool
 }
 
 func (o *runOptions) register(f *pflag.FlagSet) {
@@ -34,6 +36,10 @@ func (o *runOptions) register(f *pflag.FlagSet) {
 	o.registerProcess(f)
 	o.registerFiles(f)
 	o.registerMachine(f)
+	o.bundle.register(f, "")
+	f.BoolVar(&o.keep, "keep", false, "with --bundle: do not delete the container after its end")
+	f.Bool("no-subreaper", false, "accepted for callers of other OCI runtimes")
+	_ = f.MarkHidden("no-subreaper")
 	f.StringVar(&o.timing, "timing", "", "tell on standard error how long each phase of the start took: text or json")
 	f.Lookup("timing").NoOptDefVal = timingText
 	// Docker's short form of --hostname takes the letter; --help stays.

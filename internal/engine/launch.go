@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,8 @@ type Sandbox struct {
 	process *exec.Cmd
 	// lease tells the sandbox process that we live; see Detach.
 	lease *os.File
+	// given says that the bundle is the caller's.
+	given bool
 }
 
 // Prepare makes the directory of a sandbox with its bundle and starts the
@@ -74,10 +77,10 @@ func (e *Engine) Prepare(l Launch) (*Sandbox, error) {
 }
 
 func (e *Engine) prepare(dir record.Dir, lock *record.Lock, l Launch) (*Sandbox, error) {
-	if err := writeBundle(dir.Bundle(), l); err != nil {
+	if err := makeBundle(dir.Bundle(), l); err != nil {
 		return nil, err
 	}
-	s := &Sandbox{Dir: dir}
+	s := &Sandbox{Dir: dir, given: l.Record.Given != ""}
 	if err := e.spawn(s, lock); err != nil {
 		return nil, err
 	}
@@ -88,6 +91,17 @@ func (e *Engine) prepare(dir record.Dir, lock *record.Lock, l Launch) (*Sandbox,
 	}
 	s.Client = client
 	return s, nil
+}
+
+// makeBundle writes the bundle, or leads to the one that there is.
+func makeBundle(bundle string, l Launch) error {
+	if l.Record.Given == "" {
+		return writeBundle(bundle, l)
+	}
+	if err := os.Symlink(l.Record.Given, bundle); err != nil {
+		return fmt.Errorf("lead to the bundle: %w", err)
+	}
+	return nil
 }
 
 // writeBundle writes config.json and the small files.
@@ -114,14 +128,9 @@ func writeBundle(bundle string, l Launch) error {
 // spawn starts the sandbox process with its listening socket, its lock and
 // its lease as descriptors 3, 4 and 5.
 func (e *Engine) spawn(s *Sandbox, lock *record.Lock) error {
-	listener, err := socket.Listen(s.Dir.Path(), filepath.Base(s.Dir.Socket()))
+	listening, err := listenFile(s.Dir, s.Dir.Socket())
 	if err != nil {
 		return err
-	}
-	defer listener.Close()
-	listening, err := listener.File()
-	if err != nil {
-		return fmt.Errorf("hand listening socket on: %w", err)
 	}
 	defer listening.Close()
 	leaseRead, leaseWrite, err := os.Pipe()
@@ -139,6 +148,16 @@ func (e *Engine) spawn(s *Sandbox, lock *record.Lock) error {
 	cmd.Dir = s.Dir.Path()
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{listening, lock.File(), leaseRead}
+	if s.given {
+		files, err := listenFile(s.Dir, s.Dir.FilesSocket())
+		if err != nil {
+			_ = leaseWrite.Close()
+			return err
+		}
+		defer files.Close()
+		cmd.Args = append(cmd.Args, "-files")
+		cmd.ExtraFiles = append(cmd.ExtraFiles, files)
+	}
 	// A mount namespace of its own, so that the kernel takes the sandbox's
 	// mounts away with it; a session of its own, so that the terminal's
 	// signals reach it only through us.
@@ -151,10 +170,24 @@ func (e *Engine) spawn(s *Sandbox, lock *record.Lock) error {
 	return nil
 }
 
+// listenFile makes a listening socket for the sandbox process.
+func listenFile(dir record.Dir, path string) (*os.File, error) {
+	listener, err := socket.Listen(dir.Path(), filepath.Base(path))
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	file, err := listener.File()
+	if err != nil {
+		return nil, fmt.Errorf("hand listening socket on: %w", err)
+	}
+	return file, nil
+}
+
 // Create boots the VM and makes the container in it.
 func (s *Sandbox) Create(ctx context.Context, l Launch) error {
 	_, err := s.Task.Create(ctx, &task.CreateTaskRequest{
-		ID: s.Dir.ID, Bundle: s.Dir.Bundle(), Rootfs: l.Rootfs, Terminal: l.Record.Terminal,
+		ID: s.Dir.ID, Bundle: cmp.Or(l.Record.Given, s.Dir.Bundle()), Rootfs: l.Rootfs, Terminal: l.Record.Terminal,
 		Stdin: l.Stdio.Stdin, Stdout: l.Stdio.Stdout, Stderr: l.Stdio.Stderr,
 	})
 	return s.explain(err)
@@ -180,11 +213,14 @@ func (s *Sandbox) ended() error {
 }
 
 // Detach lets the sandbox live on without this process.
-func (s *Sandbox) Detach() error {
+func (s *Sandbox) Detach() error { return errors.Join(s.Release(), s.Close()) }
+
+// Release lets the sandbox live on when this process ends.
+func (s *Sandbox) Release() error {
 	if _, err := s.lease.Write([]byte{'d'}); err != nil {
 		return fmt.Errorf("detach from sandbox process: %w", err)
 	}
-	return errors.Join(s.lease.Close(), s.Close())
+	return s.lease.Close()
 }
 
 // End stops the sandbox, whatever runs in it, waits until its process is gone

@@ -19,8 +19,11 @@ type Status struct {
 	Dir    record.Dir
 	Record *record.Record
 	// State is created, running, paused or exited.
-	State   string
-	PID     int
+	State string
+	// PID is that of the sandbox process, TaskPID the one that callers know
+	// the container by; 0 when the sandbox process does not answer.
+	PID, TaskPID int
+
 	Started time.Time
 	// Exit is set when State is exited.
 	Exit *record.Exit
@@ -60,6 +63,7 @@ func (s *Status) ask(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	s.TaskPID = int(resp.Pid)
 	switch resp.Status {
 	case tasktypes.Status_RUNNING:
 		s.State = "running"

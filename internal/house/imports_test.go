@@ -61,6 +61,11 @@ var rules = []rule{
 		never: []string{"internal/sandbox", "internal/shim", "internal/qemu", "internal/virtiofsd", "internal/agent", "internal/image/..."},
 	},
 	{
+		name:  "the OCI commands are clients of the sandbox process, not a part of it",
+		from:  []string{"internal/ocirun"},
+		never: []string{"internal/sandbox", "internal/shim", "internal/qemu", "internal/virtiofsd", "internal/agent", "internal/image/..."},
+	},
+	{
 		name: "images know nothing of sandboxes",
 		from: []string{"internal/image/..."},
 		only: []string{"internal/image/..."},
@@ -81,6 +86,8 @@ var rules = []rule{
 	{name: "leaves", from: []string{"internal/seccomp"}, only: []string{"internal/seccomp"}},
 	{name: "leaves", from: []string{"internal/oci"}, only: []string{"internal/oci"}},
 	{name: "leaves", from: []string{"internal/config"}, only: []string{"internal/config"}},
+	{name: "leaves", from: []string{"internal/standin"}, only: []string{"internal/standin", "internal/child"}},
+	{name: "leaves", from: []string{"internal/handover"}, only: []string{"internal/handover", "internal/socket"}},
 	{name: "leaves", from: []string{"internal/record"}, only: []string{"internal/record"}},
 	{name: "leaves", from: []string{"internal/cgroup"}, only: []string{"internal/cgroup"}},
 	{name: "leaves", from: []string{"internal/sizing"}, only: []string{"internal/sizing"}},

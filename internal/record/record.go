@@ -26,6 +26,9 @@ type Record struct {
 	StopSignal string            `json:"stopSignal"`
 	// AutoRemove deletes the directory as soon as the sandbox has ended.
 	AutoRemove bool `json:"autoRemove"`
+	// Given is the bundle of a container that was made by the OCI commands,
+	// empty for others.
+	Given string `json:"bundle,omitempty"`
 	// Attached says that the sandbox ends with the command that started it.
 	Attached bool `json:"attached"`
 }
@@ -64,6 +67,12 @@ func (d Dir) Bundle() string { return filepath.Join(d.Path(), "bundle") }
 
 // Socket returns the path of the sandbox's Task service.
 func (d Dir) Socket() string { return filepath.Join(d.Path(), "task.sock") }
+
+// FilesSocket returns the path of the socket by which files are handed over.
+func (d Dir) FilesSocket() string { return filepath.Join(d.Path(), "files.sock") }
+
+// FIFOs returns the directory below which commands make FIFOs.
+func (d Dir) FIFOs() string { return filepath.Join(d.Path(), "io") }
 
 // SandboxLog returns the path of the sandbox process's own log.
 func (d Dir) SandboxLog() string { return filepath.Join(d.Path(), "sandbox.log") }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // names holds one symbolic link for each name. No sandbox id starts with a dot.
@@ -36,6 +37,9 @@ func NewRoot(path string) (Root, error) {
 	return Root{path: path}, nil
 }
 
+// At returns the root at path, which need not exist.
+func At(path string) Root { return Root{path: path} }
+
 // NewID returns 64 random hexadecimal digits, the ids that Docker users know.
 func NewID() string {
 	var b [32]byte
@@ -49,6 +53,9 @@ func NewID() string {
 // how long the sandbox counts as alive.
 // It returns errdefs.ErrAlreadyExists when the name is taken.
 func (r Root) Create(rec Record) (Dir, *Lock, error) {
+	if !validID.MatchString(rec.ID) {
+		return Dir{}, nil, fmt.Errorf("container id %q: want at most 76 letters, digits, '_', '.' and '-', starting with a letter or digit: %w", rec.ID, errdefs.ErrInvalidArgument)
+	}
 	if !validName.MatchString(rec.Name) {
 		return Dir{}, nil, fmt.Errorf("name %q: want letters, digits, '_', '.' and '-', starting with a letter or digit: %w", rec.Name, errdefs.ErrInvalidArgument)
 	}
@@ -67,6 +74,9 @@ func (r Root) Create(rec Record) (Dir, *Lock, error) {
 	if err := os.Rename(staging, d.Path()); err != nil {
 		_ = lock.Close()
 		_ = os.RemoveAll(staging)
+		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
+			return Dir{}, nil, fmt.Errorf("container with id %q exists already: %w", rec.ID, errdefs.ErrAlreadyExists)
+		}
 		return Dir{}, nil, fmt.Errorf("make directory of sandbox: %w", err)
 	}
 	if err := r.fill(d, rec); err != nil {
@@ -130,6 +140,17 @@ func (r Root) Find(ref string) (Dir, error) {
 		return Dir{}, fmt.Errorf("no such container: %q (see 'dougong ps -a'): %w", ref, errdefs.ErrNotFound)
 	}
 	return Dir{}, fmt.Errorf("%q is the beginning of %d container ids; give more of it: %w", ref, len(found), errdefs.ErrInvalidArgument)
+}
+
+// Get returns the sandbox of exactly this id.
+func (r Root) Get(id string) (Dir, error) {
+	d := Dir{ID: id, root: r.path}
+	if validID.MatchString(id) {
+		if _, err := os.Stat(d.Path()); err == nil {
+			return d, nil
+		}
+	}
+	return Dir{}, fmt.Errorf("container %q does not exist: %w", id, errdefs.ErrNotFound)
 }
 
 // List returns all sandboxes, in the order of their ids.

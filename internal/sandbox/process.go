@@ -190,6 +190,9 @@ func (p *Process) finish(status uint32, at time.Time, err error) {
 // State is where the process is in its life.
 func (p *Process) State() State { return p.life.get() }
 
+// ExecID names an exec in its container; it is empty for an init.
+func (p *Process) ExecID() string { return p.execID }
+
 // PID is the process's id in the guest, 0 for an exec before Start.
 func (p *Process) PID() uint32 { return p.pid }
 

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/sandbox"
 )
 
@@ -32,7 +33,7 @@ const (
 type life struct {
 	id string
 	// standIn is the container's process on the host.
-	standIn *standIn
+	standIn *child.Process
 	// starting is held while the init is started and the event sent.
 	starting sync.Mutex
 	// over is closed when the exit of the init was sent.
@@ -43,10 +44,10 @@ type life struct {
 	execs sync.WaitGroup
 
 	showing sync.Mutex
-	shown   []*standIn
+	shown   []*child.Process
 }
 
-func newLife(id string, s *standIn) *life {
+func newLife(id string, s *child.Process) *life {
 	return &life{id: id, standIn: s, over: make(chan struct{})}
 }
 

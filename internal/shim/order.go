@@ -24,13 +24,20 @@ func (s *Service) pid(c *sandbox.Container, p *sandbox.Process) uint32 {
 	if pid := s.standInPID(c.ID); pid != 0 && p == c.Init() {
 		return pid
 	}
+	if x := s.proxy(c.ID, p.ExecID()); x != nil {
+		return uint32(x.pid)
+	}
 	return p.PID()
 }
 
-// standInPID is the process id of a container on the host, 0 without a daemon.
+// standInPID is the process id of a container on the host, 0 where nothing
+// stands for it.
 func (s *Service) standInPID(id string) uint32 {
 	if l := s.life(id); l != nil {
 		return uint32(l.standIn.PID())
+	}
+	if x := s.proxy(id, ""); x != nil {
+		return uint32(x.pid)
 	}
 	return 0
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/standin"
 )
 
 const (
@@ -44,9 +45,9 @@ func (s *Service) show(c *sandbox.Container, l *life, processes []*tasktypes.Pro
 			continue
 		}
 		process := described(p.Info)
-		one, err := stand{
+		one, err := standin.Spec{
 			PID: int(p.Pid), Args: process.Args, Root: root, UID: process.User.UID, GID: process.User.GID, Life: shownTime,
-		}.start()
+		}.Start()
 		if err != nil {
 			slog.Debug("show process", "container", c.ID, "pid", p.Pid, "error", err)
 			continue

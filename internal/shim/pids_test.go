@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/standin"
 )
 
 // freePIDs are process ids that are not in use.
@@ -33,7 +34,7 @@ func info(pid int, args string) *tasktypes.ProcessInfo {
 func TestProcessesAreShownUnderTheirIDs(t *testing.T) {
 	needRoot(t)
 	s, c := &Service{}, &sandbox.Container{ID: "c", Bundle: t.TempDir()}
-	init, err := stand{Root: "/"}.start()
+	init, err := standin.Spec{Root: "/"}.Start()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,10 +43,10 @@ func TestProcessesAreShownUnderTheirIDs(t *testing.T) {
 	pids := freePIDs(t, 2)
 	// The first process has a stand-in, and the second's id is taken.
 	s.show(c, l, []*tasktypes.ProcessInfo{info(init.PID(), `"init"`), info(os.Getpid(), `"taken"`), info(pids[0], `"sleep","7"`), info(pids[1], "")})
-	if got := of(t, pids[0], "cmdline"); got != "sleep\x007\x00" {
+	if got := fileOf(t, pids[0], "cmdline"); got != "sleep\x007\x00" {
 		t.Errorf("process %d has the arguments %q", pids[0], got)
 	}
-	if got := of(t, pids[0], "status"); !strings.Contains(got, "Uid:\t12\t") {
+	if got := fileOf(t, pids[0], "status"); !strings.Contains(got, "Uid:\t12\t") {
 		t.Errorf("process %d has another user:\n%s", pids[0], got)
 	}
 	if len(l.shown) != 2 {

@@ -3,9 +3,9 @@ package shim
 import (
 	"fmt"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
+	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/sandbox"
+	"dougong.dev/dougong/internal/standin"
 )
 
 // hostPID is what hooks are told as the process of a container: the stand-in,
@@ -23,12 +23,12 @@ func (s *Service) hostPID(c *sandbox.Container) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	early, err := stand{Args: []string{standInName, c.ID}, Root: root, Net: netOf(c.Outline())}.start()
+	early, err := standin.Spec{Args: []string{standin.Name, c.ID}, Root: root, Net: standin.NetOf(c.Outline())}.Start()
 	if err != nil {
 		return 0, err
 	}
 	if s.early == nil {
-		s.early = make(map[string]*standIn)
+		s.early = make(map[string]*child.Process)
 	}
 	s.early[c.ID] = early
 	return early.PID(), nil
@@ -59,45 +59,17 @@ func (s *Service) endEarly(id string) {
 }
 
 // standFor starts the stand-in of a container's first process.
-func (s *Service) standFor(c *sandbox.Container) (*standIn, error) {
+func (s *Service) standFor(c *sandbox.Container) (*child.Process, error) {
 	root, err := standInRoot(c.Bundle, c.HostRoot())
 	if err != nil {
 		return nil, err
 	}
-	spec := c.Outline()
-	st := stand{PID: int(c.Init().PID()), Root: root, Net: netOf(spec)}
-	if spec.Process != nil {
-		st.Args = spec.Process.Args
-		st.UID, st.GID = mapped(spec.Process.User.UID, uidMappings(spec)), mapped(spec.Process.User.GID, gidMappings(spec))
-	}
+	st := standin.Of(c.Outline())
+	st.PID, st.Root = int(c.Init().PID()), root
 	s.mu.Lock()
 	if early := s.early[c.ID]; early != nil {
 		st.Net = fmt.Sprintf("/proc/%d/ns/net", early.PID())
 	}
 	s.mu.Unlock()
-	return st.start()
-}
-
-// mapped is the id outside of a user namespace, where there is one.
-func mapped(id uint32, mappings []specs.LinuxIDMapping) uint32 {
-	for _, m := range mappings {
-		if id >= m.ContainerID && id-m.ContainerID < m.Size {
-			return m.HostID + id - m.ContainerID
-		}
-	}
-	return id
-}
-
-func uidMappings(spec *specs.Spec) []specs.LinuxIDMapping {
-	if spec.Linux == nil {
-		return nil
-	}
-	return spec.Linux.UIDMappings
-}
-
-func gidMappings(spec *specs.Spec) []specs.LinuxIDMapping {
-	if spec.Linux == nil {
-		return nil
-	}
-	return spec.Linux.GIDMappings
+	return st.Start()
 }

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"dougong.dev/dougong/internal/child"
+	"dougong.dev/dougong/internal/handover"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/sandbox"
 	"dougong.dev/dougong/internal/storage"
@@ -34,6 +36,8 @@ type Service struct {
 	// publish, when set, sends an event to the daemon above. The service then
 	// also ends the sandbox with its container.
 	publish func(topic string, event proto.Message)
+	// handed has the files that commands have handed over, if any may.
+	handed *handover.Desk
 	// namespace is the daemon's name for what is not to be mixed up.
 	namespace string
 	// watches are the goroutines that send exits.
@@ -43,7 +47,9 @@ type Service struct {
 	sandbox *sandbox.Sandbox
 	lives   map[string]*life
 	// early are stand-ins by container ids, before the containers are made.
-	early map[string]*standIn
+	early map[string]*child.Process
+	// proxies are processes of the host that stand for ours.
+	proxies map[processKey]*proxy
 	// stdio is what processes were made with, for those who attach later.
 	stdio map[processKey]URIs
 
@@ -65,7 +71,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if err != nil {
 		return nil, err
 	}
-	stdio, err := OpenStdio(ctx, URIs{
+	stdio, standing, err := s.openStreams(ctx, URIs{
 		Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal,
 		Namespace: s.namespace, Container: r.ID,
 	})
@@ -76,12 +82,16 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	for _, m := range r.Rootfs {
 		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	if s.publish != nil {
+	switch {
+	case s.publish != nil:
 		spec.HostPID = s.hostPID
 		defer s.endEarly(r.ID)
+	case standing != nil:
+		spec.HostPID = func(*sandbox.Container) (int, error) { return standing.pid, nil }
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {
+		logDropped(standing.drop())
 		// The next Create begins anew.
 		if s.publish != nil && sb.Containers() == 0 {
 			sb.Stop(context.WithoutCancel(ctx))
@@ -91,6 +101,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if s.onCreate != nil {
 		s.onCreate(container)
 	}
+	s.represent(processKey{r.ID, ""}, container.Init(), standing)
 	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	if err := s.created(container, r); err != nil {
 		if container.Owns() {
@@ -203,6 +214,7 @@ func (s *Service) Start(ctx context.Context, r *task.StartRequest) (*task.StartR
 	if err != nil {
 		return nil, err
 	}
+	s.proxy(r.ID, r.ExecID).resize(p)
 	return &task.StartResponse{Pid: s.pid(c, p)}, nil
 }
 
@@ -236,7 +248,7 @@ func (s *Service) Exec(ctx context.Context, r *task.ExecProcessRequest) (*emptyp
 	if err != nil {
 		return nil, err
 	}
-	stdio, err := OpenStdio(ctx, URIs{
+	stdio, standing, err := s.openStreams(ctx, URIs{
 		Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal,
 		Namespace: s.namespace, Container: r.ID,
 	})
@@ -244,7 +256,11 @@ func (s *Service) Exec(ctx context.Context, r *task.ExecProcessRequest) (*emptyp
 		return nil, err
 	}
 	if err := c.Exec(ctx, r.ExecID, r.Terminal, stdio, r.Spec); err != nil {
+		logDropped(standing.drop())
 		return nil, err
+	}
+	if p, err := c.Process(r.ExecID); err == nil {
+		s.represent(processKey{r.ID, r.ExecID}, p, standing)
 	}
 	s.remember(r.ID, r.ExecID, URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	s.send(topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/handover"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/sandbox"
 )
@@ -31,6 +32,9 @@ type Standalone struct {
 	// Lease ends the sandbox when its other end is closed, unless a byte came
 	// through first: then the sandbox lives until its container ends.
 	Lease io.Reader
+	// Files, when set, is where commands hand over the standard streams of
+	// processes, and the stand-ins of those.
+	Files net.Listener
 
 	service *Service
 	// ended is closed when the sandbox has stopped and its exit is on record.
@@ -56,9 +60,15 @@ func (s *Standalone) Run(ctx context.Context) error {
 		return fmt.Errorf("make server: %w", err)
 	}
 	Register(server, s.service)
+	if s.Files != nil {
+		s.service.handed = new(handover.Desk)
+		go s.service.handed.Serve(s.Files)
+		defer s.Files.Close()
+	}
 	go s.serve(ctx, server)
 	s.hold(ctx)
 	s.end(nil)
+	s.service.watches.Wait()
 	return s.leave(server)
 }
 
@@ -98,6 +108,7 @@ func (s *Standalone) leave(server *ttrpc.Server) error {
 	rec, err := s.Dir.Record()
 	if err == nil && !rec.AutoRemove {
 		_ = os.Remove(s.Dir.Socket())
+		_ = os.Remove(s.Dir.FilesSocket())
 		return nil
 	}
 	return s.Dir.Remove()
@@ -123,7 +134,12 @@ func flush(ctx context.Context, server *ttrpc.Server) {
 }
 
 func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
-	opts, err := Options(s.Config, s.Dir.ID, s.Dir.Path(), bundle)
+	cfg := s.Config
+	if s.Files != nil {
+		// Whoever runs the OCI commands gives the network, by a namespace.
+		cfg.Network.Mode = "none"
+	}
+	opts, err := Options(cfg, s.Dir.ID, s.Dir.Path(), bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -172,23 +188,37 @@ func (s *Standalone) end(init *sandbox.Process) {
 		if err := s.Dir.WriteExit(exit); err != nil {
 			slog.Error("note the exit", "error", err)
 		}
+		s.service.tellInit(uint32(exit.Status))
 		close(s.ended)
 	})
 	<-s.ended
 }
 
-// Inherited returns the listener and the lease that a standalone sandbox
-// process finds as descriptors 3 and 5; 4 is its lock, which it only holds.
-func Inherited() (net.Listener, *os.File, error) {
-	for fd := 3; fd <= 5; fd++ {
+// Inherit takes the descriptors that a standalone sandbox process is started
+// with: 3 is the listener, 4 its lock, which it only holds, 5 the lease, and
+// with files 6 the listener for those.
+func (s *Standalone) Inherit(files bool) error {
+	for fd := 3; fd <= 6; fd++ {
 		// None of them is for our own children.
 		syscall.CloseOnExec(fd)
 	}
-	f := os.NewFile(3, "task.sock")
+	var err error
+	if s.Listener, err = inheritListener(3, "task.sock"); err != nil {
+		return err
+	}
+	s.Lease = os.NewFile(5, "lease")
+	if files {
+		s.Files, err = inheritListener(6, "files.sock")
+	}
+	return err
+}
+
+func inheritListener(fd uintptr, name string) (net.Listener, error) {
+	f := os.NewFile(fd, name)
 	defer f.Close()
 	listener, err := net.FileListener(f)
 	if err != nil {
-		return nil, nil, fmt.Errorf("descriptor 3 is not a listening socket; this mode is for dougong's own use: %w", err)
+		return nil, fmt.Errorf("descriptor %d is not a listening socket; this mode is for dougong's own use: %w", fd, err)
 	}
-	return listener, os.NewFile(5, "lease"), nil
+	return listener, nil
 }
