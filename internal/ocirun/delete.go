@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/engine"
 	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/record"
@@ -33,6 +34,9 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s; stop it first, or give --force: %w", id, state.Status, errdefs.ErrFailedPrecondition)
 	}
 	if err := end(ctx, dir); err != nil {
+		return err
+	}
+	if err := cgroup.Clear(dir.Path()); err != nil {
 		return err
 	}
 	poststop(ctx, dir)

@@ -65,3 +65,12 @@ func hostDemand(pod sizing.Demand, containers []sizing.Demand) sizing.Demand {
 	}
 	return limited
 }
+
+// Adopt moves a process that stands for one of the guest into the cgroup of
+// the sandbox, where those look who count what a container takes.
+func (s *Sandbox) Adopt(pid int) {
+	if s == nil {
+		return
+	}
+	logError("move a process into the cgroup", s.opts.ID, s.group.Add(pid))
+}

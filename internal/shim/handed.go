@@ -117,7 +117,9 @@ func (s *Service) represent(key processKey, p *sandbox.Process, x *proxy) {
 		s.proxies = make(map[processKey]*proxy)
 	}
 	s.proxies[key] = x
+	sb := s.sandbox
 	s.mu.Unlock()
+	sb.Adopt(x.pid)
 	go x.follow(p)
 	if key.execID == "" {
 		// The sandbox goes first; see Standalone.

@@ -44,6 +44,11 @@ func (s *Service) peer(pid int) string {
 			return id
 		}
 	}
+	for key, x := range s.proxies {
+		if key.execID == "" && x.pid == pid {
+			return key.id
+		}
+	}
 	return ""
 }
 

@@ -52,7 +52,11 @@ func runSuite(m *testing.M) (code int, err error) {
 	if err := makeParts(); err != nil {
 		return 1, err
 	}
-	return m.Run(), nil
+	code = m.Run()
+	for _, dir := range cgroupDirs(cgroup()) {
+		err = errors.Join(err, os.Remove(dir))
+	}
+	return code, err
 }
 
 const configuration = `[storage]
@@ -63,7 +67,24 @@ state = %q
 kernel = %q
 initrd = %q
 memory_mib = 256
+[cgroup]
+parent = %q
 `
+
+// cgroup is below which containers have their cgroups on the host.
+func cgroup() string { return fmt.Sprintf("/dougong-oci-%d", os.Getpid()) }
+
+// cgroupDirs are the directories of a cgroup, of version 1 and 2.
+func cgroupDirs(path string) []string {
+	var found []string
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		processes, _ := filepath.Glob(filepath.Join(root, path, "cgroup.procs"))
+		for _, file := range processes {
+			found = append(found, filepath.Dir(file))
+		}
+	}
+	return found
+}
 
 func makeParts() error {
 	suite.state, suite.config = filepath.Join(suite.base, "state"), filepath.Join(suite.base, "config.toml")
@@ -71,7 +92,7 @@ func makeParts() error {
 	if err != nil {
 		return fmt.Errorf("%w; make it with: make guest", err)
 	}
-	text := fmt.Sprintf(configuration, filepath.Join(suite.base, "storage"), suite.state, filepath.Join(guest, "vmlinux"), filepath.Join(guest, "initramfs.cpio"))
+	text := fmt.Sprintf(configuration, filepath.Join(suite.base, "storage"), suite.state, filepath.Join(guest, "vmlinux"), filepath.Join(guest, "initramfs.cpio"), cgroup())
 	if err := os.WriteFile(suite.config, []byte(text), 0o600); err != nil {
 		return err
 	}

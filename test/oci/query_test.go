@@ -2,6 +2,7 @@ package oci
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +55,35 @@ func TestQueries(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(c.run("events", "--stats", c.id)), &event); err != nil || event.Data.Memory.Usage.Limit != 80<<20 {
 		t.Errorf("after the second update: %+v, %v", event, err)
+	}
+}
+
+// TestCgroup finds the process that stands for a container in the cgroup that
+// the spec names, together with the machine.
+func TestCgroup(t *testing.T) {
+	c := newContainer(t, `echo ready; sleep 1000`)
+	path := filepath.Join(cgroup(), "named")
+	c.spec["linux"].(map[string]any)["cgroupsPath"] = path
+	c.create(nil)
+	c.run("start", c.id)
+	c.out.until(t, "ready\n")
+	child := pid(t, c.pidFile())
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", child))
+	if err != nil || len(cgroupDirs(path)) == 0 {
+		t.Fatalf("the host has no cgroup %s: %v", path, err)
+	}
+	if !strings.Contains(string(data), ":"+path+"\n") {
+		t.Errorf("process %d is in\n%s", child, data)
+	}
+	procs, err := os.ReadFile(filepath.Join(cgroupDirs(path)[0], "cgroup.procs"))
+	// The sandbox process, the machine, the daemon that shares, the stand-in.
+	if err != nil || len(strings.Fields(string(procs))) < 4 {
+		t.Errorf("the cgroup has %q, %v", procs, err)
+	}
+	c.run("kill", c.id, "KILL")
+	reap(t, child)
+	if left := cgroupDirs(path); len(left) > 0 {
+		t.Errorf("the end of the process leaves %q", left)
 	}
 }
 

@@ -250,6 +250,7 @@ func (c *container) leftovers() []string {
 			left = append(left, fmt.Sprintf("process %s: %s", filepath.Base(p), bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}
 	}
+	left = append(left, cgroupDirs(filepath.Join(cgroup(), "*"))...)
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
 		if strings.Contains(line, suite.state) {
