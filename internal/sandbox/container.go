@@ -30,6 +30,9 @@ type ContainerSpec struct {
 	// Peer, when set, is the id of the container that a process of the host
 	// stands for, "" for any other.
 	Peer func(pid int) string
+	// PodFiles are files that the containers of the pod have unless their specs
+	// have others, by their paths. They come with the container that stands for it.
+	PodFiles map[string]string
 	// Bundle is the host directory with config.json; its files/ directory
 	// holds the small files that the spec's mounts name as "files:NAME".
 	Bundle string
@@ -61,6 +64,8 @@ type Container struct {
 	hostPID     func(*Container) (int, error)
 	outline     specs.Spec
 	devices     []*agentapi.BlockDevice
+	// podFiles are those that the container has of its pod.
+	podFiles []*agentapi.File
 	// demand is what it may use of the machine; the sandbox's mu guards it.
 	demand sizing.Demand
 
@@ -120,6 +125,9 @@ func (c *Container) prepare(ctx context.Context, host *specs.Spec, spec Containe
 	options, err := c.guestOptions(ctx, host, spec)
 	if err != nil {
 		return nil, err
+	}
+	if c.role == oci.PodContainer {
+		host = c.addPodFiles(host)
 	}
 	plan, binds, err := guestPlan(options, c.Bundle, host)
 	if err != nil {
@@ -260,6 +268,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 	if err != nil {
 		return "", err
 	}
+	files = append(files, c.podFiles...)
 	request, err := bundleRequest(c.ID, c.plan.Rootfs, guest, files)
 	if err != nil {
 		return "", err

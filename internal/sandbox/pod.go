@@ -3,7 +3,9 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,7 +33,7 @@ func (s *Sandbox) createStanding(ctx context.Context, host *specs.Spec, spec Con
 	if err := s.reserve(c); err != nil {
 		return nil, err
 	}
-	s.pod, s.sysctls = pod, pod.Sysctls
+	s.pod, s.sysctls, s.podFiles = pod, pod.Sysctls, spec.PodFiles
 	err = s.Start(ctx, c.plan)
 	if err == nil {
 		err = s.limitHost(true)
@@ -130,6 +132,36 @@ func idMappings(in []specs.LinuxIDMapping) []*agentapi.IDMapping {
 	return out
 }
 
+// addPodFiles gives a container those of the pod's files that it has no mount
+// for, and the pod's shared memory in place of memory of its own. The host's spec
+// is not changed.
+func (c *Container) addPodFiles(host *specs.Spec) *specs.Spec {
+	s := c.sandbox
+	if len(s.podFiles) == 0 {
+		return host
+	}
+	changed := *host
+	changed.Mounts = slices.Clone(host.Mounts)
+	for _, target := range slices.Sorted(maps.Keys(s.podFiles)) {
+		if slices.ContainsFunc(changed.Mounts, func(m specs.Mount) bool { return m.Destination == target }) {
+			continue
+		}
+		name := filepath.Base(target)
+		c.podFiles = append(c.podFiles, &agentapi.File{Name: name, Content: []byte(s.podFiles[target]), Mode: 0o644})
+		options := []string{"rbind", "rprivate", "rw"}
+		if host.Root != nil && host.Root.Readonly {
+			options[2] = "ro"
+		}
+		changed.Mounts = append(changed.Mounts, specs.Mount{Destination: target, Type: "bind", Source: oci.FilesPrefix + name, Options: options})
+	}
+	for i := range changed.Mounts {
+		if m := &changed.Mounts[i]; m.Destination == "/dev/shm" && m.Type == "tmpfs" {
+			*m = specs.Mount{Destination: m.Destination, Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "rprivate", "rw"}}
+		}
+	}
+	return &changed
+}
+
 // podShm is the guest's file system for shared memory of a pod.
 const podShm = "/run/dougong/shm"
 
@@ -143,6 +175,10 @@ func (c *Container) sharedMemory(ctx context.Context, guest *specs.Spec, binds [
 	for _, b := range binds {
 		m := &guest.Mounts[b.index]
 		size, ok := tmpfsSize(b.bind.Source)
+		if b.bind.Source == "/dev/shm" {
+			// Never the host's own: the pod has none there, and its size is the usual one.
+			size, ok = defaultShm, true
+		}
 		if m.Destination != "/dev/shm" || !ok {
 			kept = append(kept, b)
 			continue

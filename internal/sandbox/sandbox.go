@@ -40,6 +40,8 @@ type Sandbox struct {
 	sysctls map[string]string
 	// pod is set when the sandbox is that of a pod.
 	pod *oci.PodPlan
+	// podFiles are files that a pod's containers have, by their paths.
+	podFiles map[string]string
 	// start has the phases of the start, until the first container runs.
 	start timeline.Recorder
 

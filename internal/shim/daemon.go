@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	sandboxapi "github.com/containerd/containerd/api/runtime/sandbox/v1"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
@@ -66,6 +67,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return fmt.Errorf("make server: %w", err)
 	}
 	Register(server, d.service)
+	sandboxapi.RegisterTTRPCSandboxService(server, &SandboxService{tasks: d.service})
 	calls.watch(firstCall)
 	defer calls.stop()
 	go func() {

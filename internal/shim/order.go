@@ -11,9 +11,15 @@ import (
 	"dougong.dev/dougong/internal/sandbox"
 )
 
+// identified is an event about a container.
+type identified interface {
+	proto.Message
+	GetContainerID() string
+}
+
 // send publishes an event where there is anybody to publish to.
-func (s *Service) send(topic string, event proto.Message) {
-	if s.publish != nil {
+func (s *Service) send(topic string, event identified) {
+	if s.publish != nil && s.announced(event.GetContainerID()) {
 		s.publish(topic, event)
 	}
 }

@@ -50,6 +50,10 @@ type Service struct {
 	early map[string]*child.Process
 	// proxies are processes of the host that stand for ours.
 	proxies map[processKey]*proxy
+	// pod is the sandbox that was made by the Sandbox service, "" without one.
+	// Its events are nobody's. podFiles are those of its containers.
+	pod      string
+	podFiles map[string]string
 	// stdio is what processes were made with, for those who attach later.
 	stdio map[processKey]URIs
 
@@ -82,6 +86,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	for _, m := range r.Rootfs {
 		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
+	spec.PodFiles = s.filesOf(r.ID)
 	switch {
 	case s.publish != nil:
 		spec.HostPID = s.hostPID
@@ -131,6 +136,31 @@ func (s *Service) sandboxFor(r *task.CreateTaskRequest) (oci.Role, *sandbox.Sand
 	}
 	sb, err := s.ensureSandbox(r.Bundle)
 	return role, sb, err
+}
+
+// makePod says that the sandbox service makes a pod, with files that its
+// containers have.
+func (s *Service) makePod(id string, files map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pod, s.podFiles = id, files
+}
+
+// filesOf are a pod's files, for the container that stands for it.
+func (s *Service) filesOf(id string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id != s.pod {
+		return nil
+	}
+	return s.podFiles
+}
+
+// announced reports whether anybody is told of a container.
+func (s *Service) announced(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return id != s.pod || id == ""
 }
 
 // ensureSandbox returns the sandbox and makes it when there is none.

@@ -19,9 +19,18 @@ type client struct {
 	socket, logDir string
 }
 
-func newClient(t *testing.T) *client {
+// eachSandboxer runs a test with pods that are made by annotations of a
+// container, and by the Sandbox service.
+func eachSandboxer(t *testing.T, test func(t *testing.T, c *client)) {
 	t.Helper()
-	socket, critest := setUp(t, "podsandbox", "overlayfs")
+	for _, sandboxer := range []string{"podsandbox", "shim"} {
+		t.Run(sandboxer, func(t *testing.T) { test(t, newClient(t, sandboxer, "overlayfs")) })
+	}
+}
+
+func newClient(t *testing.T, sandboxer, snapshotter string) *client {
+	t.Helper()
+	socket, critest := setUp(t, sandboxer, snapshotter)
 	dir := filepath.Dir(socket)
 	c := &client{t: t, program: filepath.Join(filepath.Dir(critest), "crictl"), dir: dir, socket: "unix://" + socket, logDir: filepath.Join(dir, "logs")}
 	t.Cleanup(func() {
@@ -68,7 +77,7 @@ func (c *client) file(name, content string) string {
 // pod starts a pod whose security context is given, and removes it at the end.
 func (c *client) pod(name, linux string) (id, config string) {
 	c.t.Helper()
-	config = c.file(name+".json", fmt.Sprintf(`{"metadata":{"name":%q,"namespace":"default","uid":%[1]q,"attempt":1},"hostname":%[1]q,"log_directory":%q,"linux":{%s}}`, name, c.logDir, linux))
+	config = c.file(name+".json", fmt.Sprintf(`{"metadata":{"name":%q,"namespace":"default","uid":%[1]q,"attempt":1},"hostname":%[1]q,"dns_config":{"servers":["10.9.8.7"]},"log_directory":%q,"linux":{%s}}`, name, c.logDir, linux))
 	id = c.ok("runp", config)
 	c.t.Cleanup(func() {
 		if _, err := c.run("rmp", "-f", id); err != nil && !strings.Contains(err.Error(), "not found") {
@@ -131,8 +140,10 @@ func (c *client) processes(kind string) []int {
 }
 
 // A pod is one VM. Its containers share what its spec says, and come and go.
-func TestPod(t *testing.T) {
-	c := newClient(t)
+func TestPod(t *testing.T) { eachSandboxer(t, testPod) }
+
+func testPod(t *testing.T, c *client) {
+	t.Helper()
 	pod, config := c.pod("pod", "")
 	own := `"security_context":{"namespace_options":{"pid":1}}`
 	first := c.container(pod, config, "first", own, "echo hi; echo shared >/dev/shm/file; sleep 1000")
@@ -145,6 +156,9 @@ func TestPod(t *testing.T) {
 	}
 	if out := c.ok("exec", "-s", second, "hostname"); out != "pod" {
 		t.Errorf("host name is %q", out)
+	}
+	if out := c.ok("exec", "-s", second, "cat", "/etc/hostname", "/etc/resolv.conf"); !strings.HasPrefix(out, "pod\n") || !strings.Contains(out, "nameserver 10.9.8.7") {
+		t.Errorf("files of the pod are %q", out)
 	}
 	if out := c.ok("exec", "-s", second, "ps"); strings.Contains(out, "sleep 1000") {
 		t.Errorf("processes of another container are seen: %s", out)
@@ -177,8 +191,10 @@ func (c *client) namespace(id, kind string) string {
 }
 
 // A shared pid namespace has a pid 1 that reaps and outlives containers.
-func TestSharedPIDNamespace(t *testing.T) {
-	c := newClient(t)
+func TestSharedPIDNamespace(t *testing.T) { eachSandboxer(t, testSharedPIDNamespace) }
+
+func testSharedPIDNamespace(t *testing.T, c *client) {
+	t.Helper()
 	pod, config := c.pod("shared", "")
 	shared := `"security_context":{"namespace_options":{"pid":0}}`
 	first := c.container(pod, config, "first", shared, "sleep 1000")
@@ -202,8 +218,10 @@ func TestSharedPIDNamespace(t *testing.T) {
 }
 
 // Whatever is killed takes the whole pod along, and removing it leaves nothing.
-func TestKilledPod(t *testing.T) {
-	c := newClient(t)
+func TestKilledPod(t *testing.T) { eachSandboxer(t, testKilledPod) }
+
+func testKilledPod(t *testing.T, c *client) {
+	t.Helper()
 	for _, kind := range []string{"qemu-system", "containerd-shim-dougong-v2"} {
 		pod, config := c.pod("killed", "")
 		id := c.container(pod, config, "c", "", "sleep 1000")

@@ -2,8 +2,10 @@ package bootstrap
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -110,6 +112,10 @@ func adjustOOMScore(pid int) {
 // podOf tells what a bundle's container is to its sandbox, and which that is.
 func podOf(id, bundle string) (oci.Role, string, error) {
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		// containerd's Sandbox service tells what the pod is later.
+		return oci.PodSandbox, id, nil
+	}
 	if err != nil {
 		return oci.Single, "", fmt.Errorf("read OCI spec: %w", err)
 	}
