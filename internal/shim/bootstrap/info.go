@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"dougong.dev/dougong/internal/oci"
 )
 
 // RuntimeName is how users name this runtime to containerd.
@@ -30,6 +33,9 @@ func Info(stdin io.Reader, version string) ([]byte, error) {
 			mountsAnnotation: strings.Join(mountsAllowed(), ","),
 		},
 	}
+	if info.Features, err = describe(); err != nil {
+		return nil, err
+	}
 	if len(input) > 0 {
 		info.Options = new(anypb.Any)
 		if err := proto.Unmarshal(input, info.Options); err != nil {
@@ -37,6 +43,18 @@ func Info(stdin io.Reader, version string) ([]byte, error) {
 		}
 	}
 	return proto.Marshal(info)
+}
+
+// featuresName is what containerd calls the specification's own description.
+const featuresName = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
+
+// describe tells CRI what pods may ask for.
+func describe() (*anypb.Any, error) {
+	value, err := json.Marshal(oci.Features())
+	if err != nil {
+		return nil, fmt.Errorf("encode features: %w", err)
+	}
+	return &anypb.Any{TypeUrl: featuresName, Value: value}, nil
 }
 
 // mountsAllowed lists types, and transforms with the slash that marks them.

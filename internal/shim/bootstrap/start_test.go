@@ -2,17 +2,20 @@ package bootstrap
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/runtimeoptions/v1"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -219,6 +222,10 @@ func TestInfo(t *testing.T) {
 	}
 	if mounts := got.Annotations["containerd.io/runtime-allow-mounts"]; mounts != "erofs,ext4,xfs,format/*,mkdir/*" {
 		t.Errorf("mounts are %q", mounts)
+	}
+	var known features.Features
+	if err := json.Unmarshal(got.Features.GetValue(), &known); err != nil || !slices.Contains(known.MountOptions, "rro") {
+		t.Errorf("features are %s, %v", got.Features.GetValue(), err)
 	}
 	if _, err := Info(io.MultiReader(strings.NewReader("\xff\xff")), ""); err == nil {
 		t.Error("noise is no error")
