@@ -172,10 +172,16 @@ func (in *installation) with(stdin io.Reader, args ...string) result {
 
 func (in *installation) finish(cmd *exec.Cmd, stdin io.Reader) result {
 	in.t.Helper()
+	return in.finishAs(cmd, stdin, cmd.Args[3:])
+}
+
+// finishAs runs a command that messages tell by these arguments.
+func (in *installation) finishAs(cmd *exec.Cmd, stdin io.Reader, args []string) result {
+	in.t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	err := cmd.Run()
-	r := result{args: cmd.Args[3:], code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
+	r := result{args: args, code: cmd.ProcessState.ExitCode(), stdout: stdout.String(), stderr: stderr.String()}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		in.t.Errorf("%v: %v", r, err)
