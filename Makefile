@@ -103,7 +103,7 @@ GOTEST := $(GO) test $(TAGS)
 .PHONY: test
 test: setup-test build guest busybox ## Run every test, those that boot VMs too
 	@rm -rf $(BUILD)/log; status=0; \
-	for part in test-unit test-race test-vm test-oci test-containerd-smoke; do $(MAKE) --no-print-directory $$part || status=1; done; \
+	for part in test-unit test-race test-site-quick test-vm test-oci test-containerd-smoke; do $(MAKE) --no-print-directory $$part || status=1; done; \
 	scripts/summary.sh $(BUILD) && exit $$status
 
 .PHONY: test-unit
@@ -195,7 +195,43 @@ docs: build ## Write generated documentation: docs/*.md from code, manual pages 
 	@mkdir -p $(BUILD)/man
 	$(BIN)/dougong man $(BUILD)/man
 
+##@ Site
+
+# Where the repository and the site can be found, once they can; and where
+# site-serve listens.
+export SITE_REPOSITORY ?=
+export SITE_URL ?=
+export SITE_ADDRESS ?= 127.0.0.1:1313
+
+.PHONY: site
+site: build $(TOOLS)/hugo ## Build the site of docs/ and site/ into _build/site
+	@scripts/site.sh $(BUILD) $(abspath $(TOOLS))/hugo $(BIN)/dougong
+
+.PHONY: site-serve
+site-serve: build $(TOOLS)/hugo ## Show the site on loopback, and again after each change (SITE_ADDRESS)
+	@scripts/site.sh $(BUILD) $(abspath $(TOOLS))/hugo $(BIN)/dougong serve
+
+# Links, anchors, HTML, the feed, and the guides' command blocks, without a browser.
+.PHONY: test-site-quick
+test-site-quick: setup-site-quick site $(BUILD)/site-node/.installed ## Check the site's links, HTML, feed and guides
+	@mkdir -p $(BUILD)/log
+	DOUGONG_SITE=$(abspath $(BUILD)/site) DOUGONG_SITE_NODE=$(abspath $(BUILD)/site-node) $(GO) -C test test $(TAGS) -count=1 $(TESTFLAGS) ./site 2>&1 | tee $(BUILD)/log/test-site-quick.log
+
+.PHONY: test-site
+test-site: setup-site site $(BUILD)/site-node/.installed ## Check that, and open each page in Chromium; pictures in _build/site-pictures
+	@mkdir -p $(BUILD)/log
+	DOUGONG_SITE=$(abspath $(BUILD)/site) DOUGONG_SITE_NODE=$(abspath $(BUILD)/site-node) DOUGONG_SITE_PICTURES=$(abspath $(BUILD)/site-pictures) \
+		$(GO) -C test test $(TAGS) -count=1 -timeout 30m $(TESTFLAGS) ./site 2>&1 | tee $(BUILD)/log/test-site.log
+
+# Checkers of HTML and accessibility, at the versions of the lock file.
+$(BUILD)/site-node/.installed: test/site/package.json test/site/package-lock.json
+	@mkdir -p $(@D) && cp test/site/package.json test/site/package-lock.json $(@D)/
+	npm ci --prefix $(@D) --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 # Tools are installed once for each pinned version.
+$(TOOLS)/hugo: versions.mk
+	@CGO_ENABLED=0 scripts/tool.sh $(HUGO) $@
 $(TOOLS)/gofumpt: versions.mk
 	@scripts/tool.sh $(GOFUMPT) $@
 $(TOOLS)/buf: versions.mk
@@ -206,6 +242,6 @@ $(TOOLS)/protoc-gen-go-ttrpc: versions.mk
 	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
 
 # Packages of the distribution; nothing happens when they are installed.
-.PHONY: setup-run setup-test setup-cri setup-lint setup-bench setup-kernel
-setup-run setup-test setup-cri setup-lint setup-bench setup-kernel: setup-%:
+.PHONY: setup-run setup-test setup-cri setup-lint setup-bench setup-kernel setup-site setup-site-quick
+setup-run setup-test setup-cri setup-lint setup-bench setup-kernel setup-site setup-site-quick: setup-%:
 	@scripts/setup.sh $*

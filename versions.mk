@@ -13,3 +13,6 @@ NERDCTL := v2.1.3
 
 # The CRI validation suite; later versions lack a checksum record.
 CRITEST := v1.30.0
+
+# Builds the documentation site; the newest that Go 1.26 builds.
+HUGO := github.com/gohugoio/hugo@v0.165.0

@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a purpose needs, if any is missing.
 # Without a missing one it neither changes anything nor uses the network.
 #
-#   scripts/setup.sh run|test|cri|lint|bench|kernel
+#   scripts/setup.sh run|test|cri|lint|bench|kernel|site|site-quick
 set -eu
 
 # virtiofsd is part of qemu-system-common in Debian 12 and a package of its own
@@ -10,6 +10,8 @@ set -eu
 # build the guest's static crun.
 run="qemu-system-x86 qemu-system-common qemu-system-data crun busybox-static ca-certificates gcc libc6-dev make patch xz-utils pkg-config"
 test="$run runc erofs-utils skopeo debootstrap nginx-light curl python3 openssl"
+# Debian's package of npm is left out where another npm is there already.
+node="nodejs $(command -v npm >/dev/null || echo npm)"
 case ${1-} in
 run) packages=$run ;;
 test) packages=$test ;;
@@ -17,8 +19,10 @@ cri) packages="$test containernetworking-plugins iptables iproute2" ;;
 lint) packages="shellcheck" ;;
 bench) packages="$run runc" ;;
 kernel) packages="gcc libc6-dev make flex bison bc perl xz-utils libelf-dev binutils" ;;
+site-quick) packages=$node ;;
+site) packages="$node chromium fonts-dejavu-core fonts-droid-fallback" ;;
 *)
-    echo "usage: scripts/setup.sh run|test|cri|lint|bench|kernel" >&2
+    echo "usage: scripts/setup.sh run|test|cri|lint|bench|kernel|site|site-quick" >&2
     exit 2
     ;;
 esac
