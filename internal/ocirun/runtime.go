@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -83,7 +84,8 @@ func (c *Container) create(ctx context.Context, program string, launch engine.La
 	}
 	defer console.close()
 	stand := standin.Of(spec)
-	stand.Root = rootOf(launch.Record.Given, spec)
+	stand.Root, stand.Mounts = rootOf(launch.Record.Given, spec), mountsOf(launch.Record.Given, spec)
+	stand.Apart, stand.ReadOnly = true, spec.Root.Readonly
 	if c.standIn, err = stand.Leave(program, console.slave()); err != nil {
 		return err
 	}
@@ -147,6 +149,21 @@ func rootOf(bundle string, spec *specs.Spec) string {
 		return spec.Root.Path
 	}
 	return filepath.Join(bundle, spec.Root.Path)
+}
+
+// mountsOf are the binds of the host's directories and files.
+func mountsOf(bundle string, spec *specs.Spec) []standin.Mount {
+	var mounts []standin.Mount
+	for _, m := range spec.Mounts {
+		if m.Type != "bind" && !slices.Contains(m.Options, "bind") && !slices.Contains(m.Options, "rbind") {
+			continue
+		}
+		if !filepath.IsAbs(m.Source) {
+			m.Source = filepath.Join(bundle, m.Source)
+		}
+		mounts = append(mounts, standin.Mount{Source: m.Source, Target: m.Destination, ReadOnly: slices.Contains(m.Options, "ro")})
+	}
+	return mounts
 }
 
 // checkTerminal compares what the spec and the caller say of a terminal.

@@ -2,7 +2,6 @@ package standin
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +21,7 @@ const lineFile = 4
 // does that it stands for, and hands signals on.
 //
 // On its line, a socket, it sends each signal as a byte, and is sent one: the
-// exit status to end with. Without that byte it kills itself, and its own end
+// exit status to end with. Without that byte it ends as if killed, and its own end
 // closes the line.
 type Left struct {
 	cmd *exec.Cmd
@@ -54,7 +53,10 @@ func (s Spec) Leave(program string, terminal *os.File) (*Left, error) {
 		ExtraFiles: []*os.File{theirReady, theirLine}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if s.Net == NewNet {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWNET
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
+	}
+	if s.Apart {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
 	}
 	if terminal != nil {
 		cmd.Stdin, cmd.SysProcAttr.Setctty = terminal, true
@@ -98,11 +100,14 @@ func socketPair() (ours, theirs *os.File, err error) {
 func catch() <-chan os.Signal {
 	signals := make(chan os.Signal, 64)
 	signal.Notify(signals)
-	// These are about this process.
+	// These are about this process. The first of a namespace gets no others.
 	signal.Reset(unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE, unix.SIGTTIN, unix.SIGTTOU, unix.SIGTSTP, unix.SIGCONT)
 	signal.Ignore(unix.SIGPIPE)
 	return signals
 }
+
+// killedStatus is the exit status of a process that was killed.
+const killedStatus = 128 + 9
 
 // serveLine hands signals on until it is told the exit status.
 func serveLine(signals <-chan os.Signal) (int, error) {
@@ -116,8 +121,9 @@ func serveLine(signals <-chan os.Signal) (int, error) {
 	}()
 	var status [1]byte
 	if _, err := io.ReadFull(line, status[:]); err != nil {
-		// The sandbox process is gone, and everything with it.
-		return 0, errors.Join(err, unix.Kill(os.Getpid(), unix.SIGKILL))
+		// The sandbox process is gone, and everything with it. The first process
+		// of a namespace cannot kill itself.
+		return killedStatus, nil //nolint:nilerr // It is told by the status.
 	}
 	return int(status[0]), nil
 }

@@ -3,6 +3,7 @@ package standin
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,8 +60,8 @@ func TestLeftDiesWithItsLine(t *testing.T) {
 	l := leave(t, Spec{}, nil)
 	_ = l.Line.Close()
 	l.Wait()
-	if ws, ok := l.cmd.ProcessState.Sys().(interface{ Signal() unix.Signal }); !ok || ws.Signal() != unix.SIGKILL {
-		t.Errorf("it ends with %v", l.cmd.ProcessState)
+	if got := l.cmd.ProcessState.ExitCode(); got != killedStatus {
+		t.Errorf("it ends with %v", got)
 	}
 }
 
@@ -110,5 +111,65 @@ func TestLeaveErrors(t *testing.T) {
 	}
 	if _, err := (Spec{Root: "/"}).Leave("/no/such/program", nil); err == nil {
 		t.Error("a program that is not there gives no error")
+	}
+}
+
+// TestLeftApart looks at what those see who join the namespaces of a stand-in.
+func TestLeftApart(t *testing.T) {
+	needRoot(t)
+	root, data := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"proc", "etc"} {
+		if err := os.Mkdir(root+"/"+dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A place that leads out of the root directory must not.
+	if err := os.Symlink("/../../../../etc", root+"/out"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(data+"/file", []byte("host"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := Spec{Args: []string{"sleep", "9"}, Root: root, Apart: true, Mounts: []Mount{
+		{Source: data, Target: "/made/here", ReadOnly: true},
+		{Source: data + "/file", Target: "/out/dougong-test-file"},
+		{Source: "/no/such/source", Target: "/none"},
+	}}
+	l, err := s.Leave("/proc/self/exe", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Kill)
+	in := fmt.Sprintf("/proc/%d/root/", l.PID())
+	for name, want := range map[string]string{"made/here/file": "host", "etc/dougong-test-file": "host", "proc/1/cmdline": "sleep\x009\x00"} {
+		if got, err := os.ReadFile(in + name); string(got) != want || err != nil {
+			t.Errorf("%s has %q, %v, want %q", name, got, err, want)
+		}
+	}
+	if err := os.WriteFile(in+"made/here/new", nil, 0o600); err == nil {
+		t.Error("what is for reading only can be written to")
+	}
+	if err := os.WriteFile(in+"new", nil, 0o600); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat("/etc/dougong-test-file"); err == nil {
+		t.Error("a link has led to the host")
+	}
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", l.PID()))
+	if err != nil || strings.Count(string(mounts), "\n") != 4 {
+		t.Errorf("it sees the mounts\n%s%v", mounts, err)
+	}
+	if err := unix.Kill(l.PID(), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if got := signalled(t, l); got != unix.SIGTERM {
+		t.Errorf("the line tells of %v", got)
+	}
+	if _, err := l.Line.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	l.Wait()
+	if !l.cmd.ProcessState.Success() {
+		t.Errorf("it ends with %v", l.cmd.ProcessState)
 	}
 }

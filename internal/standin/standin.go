@@ -49,6 +49,10 @@ type Spec struct {
 	Life time.Duration
 	// Lined says that it has a line to the sandbox process; see Leave.
 	Lined bool
+	// Apart gives it namespaces of mounts and processes of its own, in which
+	// it sees its root directory, which may be ReadOnly, and Mounts.
+	Apart, ReadOnly bool
+	Mounts          []Mount
 }
 
 // NewNet is a network namespace of the stand-in's own.
@@ -153,8 +157,8 @@ func (s Spec) become() error {
 			return err
 		}
 	}
-	if err := errors.Join(unix.Chroot(s.Root), unix.Chdir("/")); err != nil {
-		return fmt.Errorf("change root to %s: %w", s.Root, err)
+	if err := s.changeRoot(); err != nil {
+		return err
 	}
 	name := append([]byte(Name), 0)
 	err := errors.Join(unix.Setgroups(nil), unix.Setresgid(int(s.GID), int(s.GID), int(s.GID)),
@@ -171,6 +175,16 @@ func (s Spec) become() error {
 	}
 	if os.Getppid() != parent {
 		return errors.New("the sandbox process is gone")
+	}
+	return nil
+}
+
+func (s Spec) changeRoot() error {
+	if s.Apart {
+		return s.settle()
+	}
+	if err := errors.Join(unix.Chroot(s.Root), unix.Chdir("/")); err != nil {
+		return fmt.Errorf("change root to %s: %w", s.Root, err)
 	}
 	return nil
 }
