@@ -145,6 +145,11 @@ test-cri: setup-cri build guest ## Run the CRI validation suite under the newest
 	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd/$(CONTAINERD)) DOUGONG_CRITEST=$(abspath $(BUILD)/critest) DOUGONG_CRITEST_VERSION=$(CRITEST) DOUGONG_CRITEST_FOCUS='$(FOCUS)' \
 		$(GO) -C test test $(TAGS) -count=1 -timeout 60m -v $(TESTFLAGS) ./critest 2>&1 | tee $(BUILD)/log/test-cri.log
 
+.PHONY: test-podman
+test-podman: setup-podman build guest ## Run tests of Podman with the OCI runtime, in VMs
+	@mkdir -p $(BUILD)/log
+	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./podman 2>&1 | tee $(BUILD)/log/test-podman.log
+
 .PHONY: test-oci
 test-oci: setup-test build guest ## Run the tests of the OCI runtime's commands, in VMs
 	@mkdir -p $(BUILD)/log
@@ -242,6 +247,6 @@ $(TOOLS)/protoc-gen-go-ttrpc: versions.mk
 	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
 
 # Packages of the distribution; nothing happens when they are installed.
-.PHONY: setup-run setup-test setup-cri setup-lint setup-bench setup-kernel setup-site setup-site-quick
-setup-run setup-test setup-cri setup-lint setup-bench setup-kernel setup-site setup-site-quick: setup-%:
+.PHONY: setup-run setup-test setup-cri setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick
+setup-run setup-test setup-cri setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick: setup-%:
 	@scripts/setup.sh $*
