@@ -9,7 +9,7 @@ set -eu
 # later; qemu-system-data brings the firmware. The compiler and its company
 # build the guest's static crun.
 run="qemu-system-x86 qemu-system-common qemu-system-data crun busybox-static ca-certificates gcc libc6-dev make patch xz-utils pkg-config"
-test="$run runc erofs-utils skopeo debootstrap nginx-light curl python3 openssl"
+test="$run iproute2 iptables containernetworking-plugins runc erofs-utils skopeo debootstrap nginx-light curl python3 openssl"
 # Debian's package of npm is left out where another npm is there already.
 node="nodejs $(command -v npm >/dev/null || echo npm)"
 case ${1-} in

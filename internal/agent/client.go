@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
@@ -113,6 +114,11 @@ func (c *Client) awaitHello(ctx context.Context, line io.Writer) (transport.Hell
 // OpenStream connects to the stdio stream of this id.
 func (c *Client) OpenStream(ctx context.Context, id string) (net.Conn, error) {
 	return transport.OpenStream(ctx, c.session, id)
+}
+
+// OpenForward connects to a TCP address in the guest.
+func (c *Client) OpenForward(ctx context.Context, address netip.AddrPort) (net.Conn, error) {
+	return transport.OpenForward(ctx, c.session, address)
 }
 
 // Done is closed when the connection to the guest is lost.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 )
@@ -22,6 +23,11 @@ const (
 	AnnotationForwards = AnnotationPrefix + "forwards"
 	// AnnotationTemplate says "on" or "off" to starting as a clone.
 	AnnotationTemplate = AnnotationPrefix + "template"
+	// AnnotationQueues is the number of queues of each network interface.
+	AnnotationQueues = AnnotationPrefix + "network-queues"
+	// AnnotationInbound and AnnotationOutbound are rates in bits for a second.
+	AnnotationInbound  = AnnotationPrefix + "network-inbound-rate"
+	AnnotationOutbound = AnnotationPrefix + "network-outbound-rate"
 )
 
 // Annotation documents one annotation.
@@ -35,6 +41,9 @@ func Annotations() []Annotation {
 		{AnnotationNetwork, "`user` or `none`, instead of `network.mode`."},
 		{AnnotationForwards, "Published ports: a JSON list of objects with `protocol`, `hostIp`, `hostPort` and `guestPort`."},
 		{AnnotationTemplate, "`on` or `off`, instead of `template.enabled`: whether the virtual machine starts as a clone of a saved one."},
+		{AnnotationQueues, "Queues of each interface of the container's network namespace, 1 to 16; 1 without it. More than the VM has CPUs are of no use."},
+		{AnnotationInbound, "Most that the container may receive by each interface of its network namespace, in bits for a second: 64k to 1000G, such as `10M` (10 million)."},
+		{AnnotationOutbound, "Most that it may send, likewise."},
 	}
 }
 
@@ -54,7 +63,24 @@ type Overrides struct {
 	Forwards  []Forward
 	// Template is nil when nothing is said.
 	Template *bool
+	// Link is about the interfaces of a network namespace.
+	Link Link
 }
+
+// Link says how an interface is connected.
+type Link struct {
+	// Queues is 0 when nothing is said.
+	Queues int
+	// Inbound and Outbound are bits for a second, 0 for no bound.
+	Inbound, Outbound uint64
+}
+
+// Bounds of Link.
+const (
+	maxQueues = 16
+	minRate   = 64_000
+	maxRate   = 1_000_000_000_000
+)
 
 // ParseAnnotations reads the annotations of a spec. One with our prefix that
 // is unknown or malformed is errdefs.ErrInvalidArgument.
@@ -93,7 +119,40 @@ func (o *Overrides) set(key, value string) error {
 		o.Template = &on
 		return nil
 	}
+	return o.Link.set(key, value)
+}
+
+func (l *Link) set(key, value string) error {
+	switch key {
+	case AnnotationQueues:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > maxQueues {
+			return fmt.Errorf("want a whole number of 1 to %d", maxQueues)
+		}
+		l.Queues = n
+		return nil
+	case AnnotationInbound:
+		return rate(value, &l.Inbound)
+	case AnnotationOutbound:
+		return rate(value, &l.Outbound)
+	}
 	return fmt.Errorf("unknown annotation")
+}
+
+// rate reads bits for a second.
+func rate(value string, to *uint64) error {
+	number, factor := value, uint64(1)
+	for suffix, f := range map[string]uint64{"k": 1e3, "M": 1e6, "G": 1e9} {
+		if cut, ok := strings.CutSuffix(value, suffix); ok {
+			number, factor = cut, f
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || n > maxRate/factor || n*factor < minRate {
+		return fmt.Errorf("want bits for a second, 64k to 1000G, such as 10M")
+	}
+	*to = n * factor
+	return nil
 }
 
 func positive(value string, to *int) error {

@@ -15,6 +15,9 @@ func TestParseAnnotations(t *testing.T) {
 		AnnotationNetwork:                  "none",
 		AnnotationForwards:                 `[{"protocol":"tcp","hostPort":8080,"guestPort":80}]`,
 		AnnotationTemplate:                 "off",
+		AnnotationQueues:                   "4",
+		AnnotationInbound:                  "10M",
+		AnnotationOutbound:                 "64000",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -24,6 +27,7 @@ func TestParseAnnotations(t *testing.T) {
 		Template: &off,
 		CPUs:     2, MemoryMiB: 768, Network: "none",
 		Forwards: []Forward{{Protocol: "tcp", HostPort: 8080, GuestPort: 80}},
+		Link:     Link{Queues: 4, Inbound: 10_000_000, Outbound: 64_000},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("overrides (-want +got):\n%s", diff)
@@ -37,6 +41,9 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 		AnnotationNetwork:             {"host", ""},
 		AnnotationForwards:            {"{", `[{"hostPort":70000}]`, `"x"`},
 		AnnotationTemplate:            {"", "true", "ON", "0"},
+		AnnotationQueues:              {"", "0", "17", "-1", "two"},
+		AnnotationInbound:             {"", "0", "63k", "1001G", "10m", "10Mbit", "-1M", "1.5M", "18446744073709551615G"},
+		AnnotationOutbound:            {"M", "1T"},
 		AnnotationPrefix + "memoryMB": {"1"},
 		AnnotationPrefix:              {"1"},
 	} {
@@ -49,7 +56,7 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 }
 
 func TestAnnotationsAreAccepted(t *testing.T) {
-	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]", AnnotationTemplate: "on"}
+	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]", AnnotationTemplate: "on", AnnotationInbound: "1G", AnnotationOutbound: "64k"}
 	for _, a := range Annotations() {
 		v, ok := value[a.Name]
 		if !ok {

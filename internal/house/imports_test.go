@@ -79,6 +79,10 @@ var rules = []rule{
 		name: "planning storage needs the agent's messages alone",
 		from: []string{"internal/storage"}, only: []string{"internal/storage", "api/..."},
 	},
+	{
+		name: "a network namespace needs the agent's messages alone",
+		from: []string{"internal/network"}, only: []string{"internal/network", "api/..."},
+	},
 	{name: "leaves", from: []string{"internal/timeline"}, only: []string{"internal/timeline"}},
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},
 	{name: "leaves", from: []string{"internal/transport"}, only: []string{"internal/transport"}},

@@ -22,6 +22,9 @@ type FDs struct {
 	// Disks and Shares are in the order of the spec.
 	Disks  []DiskFD
 	Shares []int
+	// Taps are the queues of each NIC in the order of the spec, none for one of
+	// another kind.
+	Taps [][]int
 }
 
 // DiskFD is the file behind a disk.
@@ -45,9 +48,9 @@ func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
 	if err := validate(spec); err != nil {
 		return nil, err
 	}
-	if len(fds.Disks) != len(spec.Disks) || len(fds.Shares) != len(spec.Shares) {
-		return nil, fmt.Errorf("machine %q: %d files for %d disks, %d sockets for %d shares",
-			spec.Name, len(fds.Disks), len(spec.Disks), len(fds.Shares), len(spec.Shares))
+	if len(fds.Disks) != len(spec.Disks) || len(fds.Shares) != len(spec.Shares) || len(fds.Taps) != len(spec.NICs) {
+		return nil, fmt.Errorf("machine %q: %d files for %d disks, %d sockets for %d shares, %d lists of queues for %d NICs",
+			spec.Name, len(fds.Disks), len(spec.Disks), len(fds.Shares), len(spec.Shares), len(fds.Taps), len(spec.NICs))
 	}
 	args := append([]string{"-name", "guest=" + escape(spec.Name)}, fixedArgs...)
 	args = append(args, machineArgs(spec, fds)...)
@@ -57,8 +60,8 @@ func Args(spec vmm.MachineSpec, fds FDs) ([]string, error) {
 	for i, d := range spec.Disks {
 		args = append(args, diskArgs(i, d, fds.Disks[i])...)
 	}
-	for _, n := range spec.NICs {
-		args = append(args, nicArgs(n)...)
+	for i, n := range spec.NICs {
+		args = append(args, nicArgs(i, n, fds.Taps[i])...)
 	}
 	for i, s := range spec.Shares {
 		args = append(args, shareArgs(i, s, fds.Shares[i])...)

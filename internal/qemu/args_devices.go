@@ -78,22 +78,6 @@ func diskArgs(i int, d vmm.Disk, file DiskFD) []string {
 	}
 }
 
-// nicArgs attach one network device. IPv6 is off because the guest of a user
-// network has no route to offer for it.
-func nicArgs(n vmm.NIC) []string {
-	backend := []string{"user", "id=" + n.ID, "ipv6=off"}
-	if n.User.Restrict {
-		backend = append(backend, "restrict=on")
-	}
-	for _, f := range n.User.Forwards {
-		backend = append(backend, "hostfwd="+forwardRule(f))
-	}
-	return []string{
-		"-netdev", option(backend...),
-		"-device", option("virtio-net-pci", "id="+n.ID+"-device", "netdev="+n.ID, "mac="+n.MAC, "romfile=", "guest_announce=off", virtio),
-	}
-}
-
 // forwardRule is QEMU's notation, which its errors show too.
 func forwardRule(f vmm.Forward) string {
 	return fmt.Sprintf("%s:%s:%d-:%d", f.Protocol, f.HostIP, f.HostPort, f.GuestPort)

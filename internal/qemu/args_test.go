@@ -45,7 +45,12 @@ func TestArgsGolden(t *testing.T) {
 			s.Disks = []vmm.Disk{{Serial: "rootfs", ReadOnly: true}, {Serial: "a,b"}, {Serial: "block"}, {Serial: "roblock", ReadOnly: true}}
 			f.Disks = []DiskFD{{FD: 8}, {FD: 9}, {FD: 10, Block: true}, {FD: 11, Block: true}}
 		}},
-		{"user-network", func(s *vmm.MachineSpec, _ *FDs) {
+		{"tap", func(s *vmm.MachineSpec, f *FDs) {
+			s.NICs = []vmm.NIC{{ID: "net0", MAC: "02:00:00:00:00:01", Tap: queues(1)}, {ID: "net1", MAC: "02:00:00:00:00:02", Tap: queues(3)}}
+			f.Taps = [][]int{{8}, {9, 10, 11}}
+		}},
+		{"user-network", func(s *vmm.MachineSpec, f *FDs) {
+			f.Taps = make([][]int, 1)
 			s.NICs = user(vmm.UserNetwork{Restrict: true, Forwards: []vmm.Forward{
 				{Protocol: "tcp", HostPort: 8080, GuestPort: 80},
 				{Protocol: "udp", HostIP: "127.0.0.1", HostPort: 5353, GuestPort: 53},
@@ -77,6 +82,15 @@ func TestArgsGolden(t *testing.T) {
 			compareGolden(t, tc.name+".args", optionLines(args))
 		})
 	}
+}
+
+// queues is a tap for a machine that is never started.
+func queues(n int) *vmm.Tap {
+	t := new(vmm.Tap)
+	for range n {
+		t.Files = append(t.Files, os.Stdin)
+	}
+	return t
 }
 
 // optionLines puts every option on a line of its own.
@@ -146,6 +160,10 @@ func TestArgsRefuses(t *testing.T) {
 		"same tag":          func(s *vmm.MachineSpec) { s.Shares = []vmm.Share{{Tag: "a"}, {Tag: "a"}} },
 		"NIC option":        nic(func(n *vmm.NIC) { n.ID = "a,b" }),
 		"NIC no backend":    nic(func(n *vmm.NIC) { n.User = nil }),
+		"NIC two backends":  nic(func(n *vmm.NIC) { n.Tap = queues(1) }),
+		"tap no queue":      nic(func(n *vmm.NIC) { n.User, n.Tap = nil, queues(0) }),
+		"tap many queues":   nic(func(n *vmm.NIC) { n.User, n.Tap = nil, queues(maxQueues+1) }),
+		"tap no file":       nic(func(n *vmm.NIC) { n.User, n.Tap = nil, &vmm.Tap{Files: make([]*os.File, 1)} }),
 		"NIC no MAC":        nic(func(n *vmm.NIC) { n.MAC = "" }),
 		"NIC multicast":     nic(func(n *vmm.NIC) { n.MAC = "01:00:5e:00:00:01" }),
 		"forward protocol":  forward(vmm.Forward{Protocol: "sctp", HostPort: 1, GuestPort: 1}),

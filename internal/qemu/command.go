@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -58,6 +59,15 @@ func (in *inheritance) attach(spec vmm.MachineSpec) error {
 	}
 	if spec.Memory != nil {
 		in.fds.Memory = in.add(spec.Memory.File)
+	}
+	for _, n := range spec.NICs {
+		var queues []int
+		if n.Tap != nil {
+			for _, f := range n.Tap.Files {
+				queues = append(queues, in.add(f))
+			}
+		}
+		in.fds.Taps = append(in.fds.Taps, queues)
 	}
 	for _, s := range spec.Shares {
 		if s.Socket == nil {
@@ -150,7 +160,7 @@ func processAttributes(c Config, spec vmm.MachineSpec, root bool, groups []uint3
 	attr := &syscall.SysProcAttr{Setsid: true}
 	if root {
 		attr.Unshareflags = syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC
-		if len(spec.NICs) == 0 {
+		if !usesHostNetwork(spec) {
 			attr.Unshareflags |= syscall.CLONE_NEWNET
 		}
 	}
@@ -164,6 +174,12 @@ func processAttributes(c Config, spec vmm.MachineSpec, root bool, groups []uint3
 		attr.UseCgroupFD, attr.CgroupFD = true, int(c.Cgroup.Fd())
 	}
 	return attr
+}
+
+// usesHostNetwork says that QEMU opens connections itself. The tap of a NIC it
+// has as a file, wherever it is.
+func usesHostNetwork(spec vmm.MachineSpec) bool {
+	return slices.ContainsFunc(spec.NICs, func(n vmm.NIC) bool { return n.User != nil })
 }
 
 // needsLowPort says that QEMU must listen on a port that is root's.

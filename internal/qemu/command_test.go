@@ -31,6 +31,7 @@ func TestProcessAttributes(t *testing.T) {
 		caps   []uintptr
 	}{
 		{"root, no network", unprivileged, nil, true, true, nil},
+		{"root, tap", unprivileged, []vmm.NIC{{ID: "net0", Tap: queues(1)}}, true, true, nil},
 		{"root, user network", unprivileged, userNIC(8080), true, false, nil},
 		{"low port", unprivileged, userNIC(80), true, false, []uintptr{unix.CAP_NET_BIND_SERVICE}},
 		{"low port as the own user", Config{}, userNIC(80), true, false, nil},

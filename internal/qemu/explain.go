@@ -64,6 +64,9 @@ func firstLine(stderr string) string {
 // could not listen, so the port is tried once more here.
 func (x explainer) explainForward(stderr string) error {
 	for _, n := range x.spec.NICs {
+		if n.User == nil {
+			continue
+		}
 		for _, f := range n.User.Forwards {
 			if !strings.Contains(stderr, "'"+forwardRule(f)+"'") {
 				continue

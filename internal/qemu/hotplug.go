@@ -3,14 +3,52 @@ package qemu
 import (
 	"context"
 	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
 
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// AttachShare plugs a share into a running machine, behind the hot-plug port
-// of that number.
-func (m *Machine) AttachShare(ctx context.Context, port int, share vmm.Share) error {
-	id := fmt.Sprintf("share-hotplug%d", port)
+// slots are the ports of a machine that nothing is plugged into.
+type slots struct {
+	mu   sync.Mutex
+	free []string
+}
+
+func newSlots() *slots {
+	s := new(slots)
+	for i := range HotplugPorts {
+		s.free = append(s.free, HotplugBus(i))
+	}
+	return s
+}
+
+// take returns the bus behind a free port.
+func (s *slots) take() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.free) == 0 {
+		return "", fmt.Errorf("all ports for devices that are plugged in later are taken: %w", errdefs.ErrResourceExhausted)
+	}
+	bus := s.free[0]
+	s.free = s.free[1:]
+	return bus, nil
+}
+
+func (s *slots) give(bus string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, bus)
+}
+
+// AttachShare plugs a share into a running machine.
+func (m *Machine) AttachShare(ctx context.Context, share vmm.Share) error {
+	bus, err := m.slots.take()
+	if err != nil {
+		return fmt.Errorf("attach share %q: %w", share.Tag, err)
+	}
+	id := "share-" + bus
 	if err := m.qmp.ExecuteFD(ctx, "getfd", map[string]any{"fdname": id}, nil, share.Socket); err != nil {
 		return fmt.Errorf("attach share %q: %w", share.Tag, err)
 	}
@@ -22,7 +60,7 @@ func (m *Machine) AttachShare(ctx context.Context, port int, share vmm.Share) er
 	}
 	device := map[string]any{
 		"driver": "vhost-user-fs-pci", "id": id + "-device", "chardev": id, "tag": share.Tag,
-		"bus": HotplugBus(port), "queue-size": 1024,
+		"bus": bus, "queue-size": 1024,
 	}
 	if err := m.qmp.Execute(ctx, "device_add", device, nil); err != nil {
 		return fmt.Errorf("attach share %q: %w", share.Tag, err)

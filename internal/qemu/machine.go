@@ -20,6 +20,8 @@ type Machine struct {
 	agent   net.Conn
 	console *tail
 	stderr  *tail
+	slots   *slots
+	nics    *plugged
 	done    chan struct{}
 	err     error // valid once done is closed
 }
@@ -58,6 +60,8 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		agent:   l.agent,
 		console: newTail(consoleSize),
 		stderr:  newTail(stderrSize),
+		slots:   newSlots(),
+		nics:    newPlugged(spec),
 		done:    make(chan struct{}),
 	}
 	m.follow(c, spec, l)

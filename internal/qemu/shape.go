@@ -37,6 +37,13 @@ func Shape(c Config, spec vmm.MachineSpec) ([]string, error) {
 	}
 	spec = Blank(spec)
 	fds := FDs{Disks: make([]DiskFD, len(spec.Disks))}
+	for _, n := range spec.NICs {
+		var queues []int
+		if n.Tap != nil {
+			queues = make([]int, len(n.Tap.Files))
+		}
+		fds.Taps = append(fds.Taps, queues)
+	}
 	args, err := Args(spec, fds)
 	return append(parts, args...), err
 }
@@ -45,7 +52,8 @@ func Shape(c Config, spec vmm.MachineSpec) ([]string, error) {
 const FirstGeneration = "00000000-0000-0000-0000-000000000001"
 
 // Blank is the machine of which a saved state serves every clone of spec: the
-// same hardware with nothing of a sandbox in it. Its disks have no files yet.
+// same hardware with nothing of a sandbox in it. Its disks have no files yet, and
+// its taps those of spec.
 func Blank(spec vmm.MachineSpec) vmm.MachineSpec {
 	spec.Name, spec.Memory, spec.Saved, spec.Shares = "template", nil, false, nil
 	if spec.Generation != "" {
@@ -58,7 +66,10 @@ func Blank(spec vmm.MachineSpec) vmm.MachineSpec {
 	spec.Disks = disks
 	nics := make([]vmm.NIC, len(spec.NICs))
 	for i, n := range spec.NICs {
-		nics[i] = vmm.NIC{ID: n.ID, MAC: n.MAC, User: &vmm.UserNetwork{Restrict: true}}
+		nics[i] = vmm.NIC{ID: n.ID, MAC: n.MAC, Tap: n.Tap}
+		if n.User != nil {
+			nics[i].User = &vmm.UserNetwork{Restrict: true}
+		}
 	}
 	spec.NICs = nics
 	return spec

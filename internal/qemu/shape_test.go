@@ -86,6 +86,7 @@ func TestShape(t *testing.T) {
 		{"number of disks", func(_ *Config, s *vmm.MachineSpec) { s.Disks = append(s.Disks, vmm.Disk{Serial: "b", ReadOnly: true}) }, false},
 		{"writable disk", func(_ *Config, s *vmm.MachineSpec) { s.Disks[0].ReadOnly = false }, false},
 		{"no network", func(_ *Config, s *vmm.MachineSpec) { s.NICs = nil }, false},
+		{"tap instead of the user network", func(_ *Config, s *vmm.MachineSpec) { s.NICs[0].User, s.NICs[0].Tap = nil, queues(1) }, false},
 		{"MAC", func(_ *Config, s *vmm.MachineSpec) { s.NICs[0].MAC = "02:00:00:00:00:02" }, false},
 		{"QEMU written to", func(c *Config, _ *vmm.MachineSpec) { touch(c.Binary) }, false},
 		{"QEMU replaced", func(c *Config, _ *vmm.MachineSpec) { replace(c.Binary) }, false},
@@ -100,6 +101,22 @@ func TestShape(t *testing.T) {
 				t.Errorf("want the same: %v; (-before +after):\n%s", tc.same, diff)
 			}
 		})
+	}
+}
+
+// TestShapeOfTaps: whose the tap is does not matter, and its queues do.
+func TestShapeOfTaps(t *testing.T) {
+	c, spec := shapeMachine(t)
+	shape := func(tap *vmm.Tap) string {
+		spec.NICs = []vmm.NIC{{ID: "net0", MAC: "02:00:00:00:00:01", Tap: tap}}
+		return shapeOf(t, c, spec)
+	}
+	one := shape(queues(1))
+	if other := shape(&vmm.Tap{Files: []*os.File{os.Stderr}}); other != one {
+		t.Errorf("another tap makes another machine: %s", cmp.Diff(one, other))
+	}
+	if shape(queues(2)) == one {
+		t.Error("another queue does not count")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -108,18 +109,46 @@ func validateNICs(spec vmm.MachineSpec) error {
 			return fmt.Errorf("NIC id %q: want a letter, then letters, digits and any of ._-", n.ID)
 		case seen[n.ID]:
 			return fmt.Errorf("two NICs with the id %q", n.ID)
-		case n.User == nil:
-			return fmt.Errorf("NIC %q has no backend", n.ID)
+		case (n.User == nil) == (n.Tap == nil):
+			return fmt.Errorf("NIC %q: want one backend", n.ID)
+		}
+		if err := validateTap(n.Tap); err != nil {
+			return fmt.Errorf("NIC %q: %w", n.ID, err)
 		}
 		if mac, err := net.ParseMAC(n.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
 			return fmt.Errorf("NIC %q: %q is not a unicast MAC address", n.ID, n.MAC)
 		}
-		for _, f := range n.User.Forwards {
-			if err := validateForward(f); err != nil {
-				return fmt.Errorf("NIC %q: %w", n.ID, err)
-			}
+		if err := validateForwards(n.User); err != nil {
+			return fmt.Errorf("NIC %q: %w", n.ID, err)
 		}
 		seen[n.ID] = true
+	}
+	return nil
+}
+
+// maxQueues is what virtio-net takes of pairs that anybody has a use for.
+const maxQueues = 64
+
+func validateTap(t *vmm.Tap) error {
+	switch {
+	case t == nil:
+		return nil
+	case len(t.Files) == 0 || len(t.Files) > maxQueues:
+		return fmt.Errorf("a tap of %d queues: want 1 to %d", len(t.Files), maxQueues)
+	case slices.Contains(t.Files, nil):
+		return fmt.Errorf("a queue of the tap is missing")
+	}
+	return nil
+}
+
+func validateForwards(u *vmm.UserNetwork) error {
+	if u == nil {
+		return nil
+	}
+	for _, f := range u.Forwards {
+		if err := validateForward(f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

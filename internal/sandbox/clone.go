@@ -20,9 +20,6 @@ import (
 // silent is given up, so that there is enough left for a boot.
 const cloneShare = 4
 
-// sharePort is the hot-plug port that a clone's share takes.
-const sharePort = 0
-
 // clone starts the machine from a template, which is made first where there
 // is none. On an error nothing of the clone is left. The template is returned
 // then too, if there is one; suspect says that it may be the cause.
@@ -167,8 +164,8 @@ func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, s
 	if len(shares) > 0 {
 		defer s.phase(ctx, "devices")()
 	}
-	for i, share := range shares {
-		if err := m.AttachShare(ctx, sharePort+i, share); err != nil {
+	for _, share := range shares {
+		if err := m.AttachShare(ctx, share); err != nil {
 			_ = client.Close()
 			return err
 		}

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
-	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/storage"
@@ -44,6 +43,9 @@ type ContainerSpec struct {
 	Options *anypb.Any
 	// HostPID, when set, names the process of the host that hooks are told.
 	HostPID func(*Container) (int, error)
+	// NetPath leads to the network namespace that somebody has made for the
+	// container; empty leaves that to the sandbox.
+	NetPath string
 }
 
 // Container is one container in the sandbox.
@@ -62,8 +64,11 @@ type Container struct {
 	hooks       *specs.Hooks
 	annotations map[string]string
 	hostPID     func(*Container) (int, error)
-	outline     specs.Spec
-	devices     []*agentapi.BlockDevice
+	netPath     string
+	// prepared says that hooks have had the chance to make something.
+	prepared bool
+	outline  specs.Spec
+	devices  []*agentapi.BlockDevice
 	// podFiles are those that the container has of its pod.
 	podFiles []*agentapi.File
 	// demand is what it may use of the machine; the sandbox's mu guards it.
@@ -95,6 +100,7 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 		return nil, err
 	}
 	if err := c.create(ctx, guest, spec); err != nil {
+		c.giveUp(ctx)
 		s.forget(c)
 		return nil, err
 	}
@@ -104,7 +110,7 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 func newContainer(s *Sandbox, spec ContainerSpec, host *specs.Spec) *Container {
 	c := &Container{
 		ID: spec.ID, Bundle: spec.Bundle, role: spec.Role, sandbox: s, execs: make(map[string]*Process),
-		hostPID: spec.HostPID, outline: outline(host),
+		hostPID: spec.HostPID, netPath: spec.NetPath, outline: outline(host),
 	}
 	if host.Linux != nil {
 		c.demand = sizing.Of(host.Linux.Resources)
@@ -229,7 +235,7 @@ func (c *Container) enter(ctx context.Context) (err error) {
 		return fmt.Errorf("sandbox %s has a container already; only that of a pod has more than one: %w", s.opts.ID, errdefs.ErrNotImplemented)
 	}
 	c.attached = &releases{}
-	return s.Start(ctx, c.plan)
+	return s.Start(ctx, c)
 }
 
 // make makes the container in the guest.
@@ -240,7 +246,7 @@ func (c *Container) make(ctx context.Context, guest *specs.Spec, spec ContainerS
 		spec.Stdio.Close()
 		return err
 	}
-	if err := c.runHooks(ctx, specs.StateCreating, hook.Prestart, hook.CreateRuntime, hook.CreateContainer); err != nil {
+	if err := c.creationHooks(ctx); err != nil {
 		spec.Stdio.Close()
 		c.deleteBundle(ctx)
 		return err

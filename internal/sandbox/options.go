@@ -48,6 +48,8 @@ type Options struct {
 	// Interfaces and Routes configure the guest's network.
 	Interfaces []*agentapi.Interface
 	Routes     []*agentapi.Route
+	// Network is the namespace whose interfaces the guest gets; nil is none.
+	Network *Network
 	// Share says how the file sharing daemon is run; Dir and RunDir are set
 	// by the sandbox.
 	Share virtiofsd.Config

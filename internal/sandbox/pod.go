@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
-	"dougong.dev/dougong/internal/hook"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/storage"
 )
@@ -34,18 +33,19 @@ func (s *Sandbox) createStanding(ctx context.Context, host *specs.Spec, spec Con
 		return nil, err
 	}
 	s.pod, s.sysctls, s.podFiles = pod, pod.Sysctls, spec.PodFiles
-	err = s.Start(ctx, c.plan)
+	err = s.Start(ctx, c)
 	if err == nil {
 		err = s.limitHost(true)
 	}
 	if err == nil {
-		err = c.runHooks(ctx, specs.StateCreating, hook.Prestart, hook.CreateRuntime, hook.CreateContainer)
+		err = c.creationHooks(ctx)
 	}
 	if err == nil {
 		c.init = newProcess(c, "", false, Stdio{})
 		err = c.init.create(ctx, func(context.Context, streamIDs) (uint32, error) { return 0, nil })
 	}
 	if err != nil {
+		c.giveUp(ctx)
 		s.forget(c)
 		return nil, err
 	}

@@ -81,6 +81,12 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 	if err := p.life.expect(Created, "start"); err != nil {
 		return 0, err
 	}
+	if p.execID == "" {
+		// Whoever fills the network late has done so by now.
+		if err := p.c.sandbox.syncNetwork(ctx); err != nil {
+			return 0, p.c.sandbox.lostOr(err)
+		}
+	}
 	p.setStarted(time.Now())
 	done := p.c.sandbox.phase(ctx, "start")
 	resp, err := p.c.task().Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})

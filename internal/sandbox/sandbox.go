@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Sandbox struct {
 	client  *agent.Client
 	tree    *storage.Tree
 	group   *cgroup.Group
+	network *networking
 	// sysctls are the first container's, for the VM as a whole.
 	sysctls map[string]string
 	// pod is set when the sandbox is that of a pod.
@@ -76,14 +78,15 @@ func New(opts Options) (*Sandbox, error) {
 	}, nil
 }
 
-// Start boots the VM with the disks and shares of plan attached. When it
-// fails, everything it made is gone again.
-func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
+// Start boots the VM with the disks and shares of its first container attached,
+// after that one's hooks have had the chance to fill the network namespace. When
+// it fails, everything it made is gone again.
+func (s *Sandbox) Start(ctx context.Context, c *Container) error {
 	if err := s.life.expect(Created, "start"); err != nil {
 		return err
 	}
 	begin := time.Now()
-	if err := s.boot(ctx, plan); err != nil {
+	if err := s.boot(ctx, c); err != nil {
 		err = s.blameDaemon(err)
 		s.fail(err)
 		return fmt.Errorf("start sandbox: %w", err)
@@ -96,6 +99,11 @@ func (s *Sandbox) Start(ctx context.Context, plan *storage.Plan) error {
 	go s.watch()
 	go s.guard()
 	s.settle()
+	s.forwardLoopback()
+	if err := s.watchNetwork(); err != nil {
+		s.fail(err)
+		return fmt.Errorf("start sandbox: %w", err)
+	}
 	return nil
 }
 
@@ -115,17 +123,23 @@ func (s *Sandbox) settle() {
 	s.releases.push(func() { timer.Stop() })
 }
 
-func (s *Sandbox) boot(ctx context.Context, plan *storage.Plan) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout,
-		fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", s.opts.BootTimeout))
-	defer cancel()
+func (s *Sandbox) boot(ctx context.Context, c *Container) error {
 	if err := s.enterCgroup(); err != nil {
 		return err
 	}
-	if err := s.startShare(ctx, plan); err != nil {
+	if err := s.startShare(ctx, c.plan); err != nil {
 		return err
 	}
-	if err := s.startMachine(ctx, plan); err != nil {
+	if err := s.openNetwork(c.netPath); err != nil {
+		return err
+	}
+	if err := c.runtimeHooks(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout,
+		fmt.Errorf("the guest did not answer within %v (vm.boot_timeout)", s.opts.BootTimeout))
+	defer cancel()
+	if err := s.startMachine(ctx, c.plan); err != nil {
 		return err
 	}
 	if err := s.configure(ctx); err != nil {
@@ -152,6 +166,9 @@ func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout,
+		fmt.Errorf("the file sharing daemon was not ready within %v (vm.boot_timeout)", s.opts.BootTimeout))
+	defer cancel()
 	c := s.opts.Share
 	c.Dir, c.RunDir = tree.Dir(), s.opts.Dir
 	if s.daemon, err = virtiofsd.Start(ctx, c); err != nil {
@@ -170,6 +187,12 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	// The VMM has its own copies of the files.
 	defer closeDisks(disks)
 	spec.Disks = disks
+	nics, err := s.network.wire(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.network.inherited()
+	spec.NICs = append(slices.Clip(spec.NICs), nics...)
 	s.mu.Lock()
 	s.lasting = plan.Lasting()
 	s.mu.Unlock()
@@ -190,9 +213,10 @@ func (s *Sandbox) configure(ctx context.Context) error {
 	entropy := make([]byte, 64)
 	// crypto/rand.Read never fails on Linux.
 	_, _ = rand.Read(entropy)
+	network := s.guestNetwork()
 	_, err := s.client.VM.Configure(ctx, &agentapi.ConfigureRequest{
 		Entropy: entropy, TimeUnixNano: time.Now().UnixNano(), Hostname: s.opts.Hostname,
-		Interfaces: s.opts.Interfaces, Routes: s.opts.Routes, Sysctls: s.sysctls,
+		Interfaces: network.Interfaces, Routes: network.Routes, Neighbours: network.Neighbours, Sysctls: s.sysctls,
 	})
 	if err != nil {
 		return fmt.Errorf("configure the guest: %w", err)

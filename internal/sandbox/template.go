@@ -85,6 +85,11 @@ func bootTemplate(ctx context.Context, c qemu.Config, blank vmm.MachineSpec, mem
 		defer slot.Close()
 		blank.Disks[i].File = slot
 	}
+	taps, err := blankTaps(blank.NICs)
+	defer closeFiles(taps)
+	if err != nil {
+		return 0, err
+	}
 	blank.Memory = &vmm.Memory{File: memory}
 	begin := time.Now()
 	m, err := qemu.Start(ctx, c, blank)

@@ -109,7 +109,7 @@ func (d *Daemon) build(bundle string) (*sandbox.Sandbox, error) {
 	cfg := d.Config
 	// The network of a container is containerd's to give, by a network
 	// namespace; the VMM's own is there only for a container that asks for it.
-	cfg.Network.Mode = "none"
+	cfg.Network.Mode = namespaceNetwork
 	opts, err := Options(cfg, d.ID, stateDir(d.Bundle), bundle)
 	if err != nil {
 		return nil, err

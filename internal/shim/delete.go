@@ -2,8 +2,9 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/network"
 	"dougong.dev/dougong/internal/shim/bootstrap"
 )
 
@@ -46,7 +48,7 @@ func Delete(bundle string) ([]byte, error) {
 		slog.Warn("remove state", "error", err)
 	}
 	if crashed {
-		runPoststop(bundle)
+		afterCrash(bundle)
 	}
 	answer, err := proto.Marshal(&task.DeleteResponse{ExitStatus: killedStatus, ExitedAt: timestamppb.New(time.Now())})
 	if err != nil {
@@ -55,18 +57,36 @@ func Delete(bundle string) ([]byte, error) {
 	return answer, nil
 }
 
-// runPoststop runs the hooks that a sandbox process that is gone cannot run.
-func runPoststop(bundle string) {
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+// afterCrash does what a sandbox process that is gone cannot do: it gives its
+// network back and runs hooks.
+func afterCrash(bundle string) {
+	spec, err := readAnnotated(bundle)
 	if err != nil {
 		return
 	}
-	var spec specs.Spec
-	if err := json.Unmarshal(data, &spec); err != nil || spec.Hooks == nil {
+	if path := netPath(spec); path != "" {
+		if err := restoreNetwork(path); err != nil {
+			slog.Warn("give the network back", "error", err)
+		}
+	}
+	if spec.Hooks == nil {
 		return
 	}
-	state := hook.State(filepath.Base(bundle), bundle, 0, specs.StateStopped, &spec)
+	state := hook.State(filepath.Base(bundle), bundle, 0, specs.StateStopped, spec)
 	if err := hook.Run(context.Background(), hook.Poststop, spec.Hooks.Poststop, state); err != nil {
 		slog.Warn("after the end", "error", err)
 	}
+}
+
+// restoreNetwork gives a namespace back as it was, if it is there still.
+func restoreNetwork(path string) error {
+	namespace, err := network.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer namespace.Close()
+	return namespace.Restore()
 }

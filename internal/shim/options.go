@@ -80,7 +80,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 			return sandbox.Options{}, err
 		}
 	}
-	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over.Forwards)
+	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over, spec)
 }
 
 // guestTime is a time that depends on how fast the guest runs.

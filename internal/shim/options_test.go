@@ -152,7 +152,7 @@ func TestOptionsErrors(t *testing.T) {
 		"ports but no network": {
 			configuration(),
 			bundle(t, annotated(config.AnnotationNetwork, "none", config.AnnotationForwards, `[{"protocol":"tcp","hostPort":1,"guestPort":1}]`)),
-			errdefs.IsInvalidArgument, "published ports need a network",
+			errdefs.IsInvalidArgument, "published ports need the VMM's own network",
 		},
 	}
 	for name, tt := range tests {

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"cmp"
 	"fmt"
 
 	"dougong.dev/dougong/internal/child"
@@ -23,7 +24,7 @@ func (s *Service) hostPID(c *sandbox.Container) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	early, err := standin.Spec{Args: []string{standin.Name, c.ID}, Root: root, Net: standin.NetOf(c.Outline())}.Start()
+	early, err := standin.Spec{Args: []string{standin.Name, c.ID}, Root: root, Net: netOf(c)}.Start()
 	if err != nil {
 		return 0, err
 	}
@@ -32,6 +33,12 @@ func (s *Service) hostPID(c *sandbox.Container) (int, error) {
 	}
 	s.early[c.ID] = early
 	return early.PID(), nil
+}
+
+// netOf is the network namespace of a container on the host: the sandbox's,
+// where it has one.
+func netOf(c *sandbox.Container) string {
+	return cmp.Or(c.NetworkPath(), standin.NetOf(c.Outline()))
 }
 
 // peer is the container whose process a process of the host stands for, "" for
@@ -70,9 +77,9 @@ func (s *Service) standFor(c *sandbox.Container) (*child.Process, error) {
 		return nil, err
 	}
 	st := standin.Of(c.Outline())
-	st.PID, st.Root = int(c.Init().PID()), root
+	st.PID, st.Root, st.Net = int(c.Init().PID()), root, netOf(c)
 	s.mu.Lock()
-	if early := s.early[c.ID]; early != nil {
+	if early := s.early[c.ID]; early != nil && st.Net == standin.NewNet {
 		st.Net = fmt.Sprintf("/proc/%d/ns/net", early.PID())
 	}
 	s.mu.Unlock()

@@ -93,6 +93,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 		defer s.endEarly(r.ID)
 	case standing != nil:
 		spec.HostPID = func(*sandbox.Container) (int, error) { return standing.pid, nil }
+		spec.NetPath = fmt.Sprintf("/proc/%d/ns/net", standing.pid)
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {

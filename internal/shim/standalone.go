@@ -137,7 +137,7 @@ func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
 	cfg := s.Config
 	if s.Files != nil {
 		// Whoever runs the OCI commands gives the network, by a namespace.
-		cfg.Network.Mode = "none"
+		cfg.Network.Mode = namespaceNetwork
 	}
 	opts, err := Options(cfg, s.Dir.ID, s.Dir.Path(), bundle)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/sandbox"
 	"dougong.dev/dougong/internal/template"
@@ -36,7 +38,7 @@ func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides)
 		return nil, err
 	}
 	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), Templates: store}
-	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), nil); err != nil {
+	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), config.Overrides{}, &specs.Spec{}); err != nil {
 		return nil, err
 	}
 	// An image is one disk.

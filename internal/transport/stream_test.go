@@ -153,3 +153,19 @@ func FuzzHello(f *testing.F) {
 		}
 	})
 }
+
+// FuzzForward reads where a connection is to lead to.
+func FuzzForward(f *testing.F) {
+	f.Add([]byte("\x0e127.0.0.1:8080"))
+	f.Add([]byte("\x08[::1]:80"))
+	f.Add([]byte("\xff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, b := net.Pipe()
+		go func() { _, _ = b.Write(data); _ = b.Close() }()
+		address, err := AcceptForward(a)
+		_ = a.Close()
+		if err == nil && (!address.IsValid() || address.Port() == 0) {
+			t.Fatalf("%x read as %v", data, address)
+		}
+	})
+}

@@ -22,6 +22,9 @@ const (
 	// PortStream is served by the guest: one connection for each stdio
 	// stream, opened with a stream id.
 	PortStream uint32 = 1026
+	// PortForward is served by the guest: one connection for each that is
+	// forwarded into it, opened with the address there.
+	PortForward uint32 = 1027
 )
 
 // ErrClosed says that the session has ended, on this side or on the other.

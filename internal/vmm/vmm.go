@@ -94,8 +94,16 @@ type NIC struct {
 	ID string
 	// MAC is the address the guest sees.
 	MAC string
-	// User is set for user-mode networking.
+	// User is set for user-mode networking, Tap for a device of the host.
 	User *UserNetwork
+	Tap  *Tap
+}
+
+// Tap is a network device of the host that the VMM holds the other end of. Its
+// frames have the virtio header.
+type Tap struct {
+	// Files are its queues, at least one. They are not closed by the VMM package.
+	Files []*os.File
 }
 
 // UserNetwork is a network stack inside the VMM: outbound connections, and

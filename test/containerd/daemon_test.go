@@ -21,6 +21,8 @@ type daemon struct {
 	cmd      *exec.Cmd
 	// sockets are those of shims that were there before.
 	sockets int
+	// apart gives the daemon a network and a view of CNI's directories of its own.
+	apart bool
 }
 
 // patience bounds whatever is waited for.
@@ -58,6 +60,9 @@ func (d *daemon) start() error {
 	}
 	defer log.Close()
 	d.cmd = exec.Command(filepath.Join(d.bin, "containerd"), "-c", path)
+	if d.apart {
+		d.cmd = exec.Command("unshare", "-n", "-m", "sh", "-ec", apartScript, d.dir, filepath.Join(d.bin, "containerd"), "-c", path)
+	}
 	// Clients that hand no options to a runtime get its configuration so.
 	d.cmd.Env = append(os.Environ(), "PATH="+suite.bin+":"+os.Getenv("PATH"), "DOUGONG_CONFIG="+suite.config)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
@@ -66,7 +71,7 @@ func (d *daemon) start() error {
 		return err
 	}
 	for begin := time.Now(); time.Since(begin) < patience; <-time.After(20 * time.Millisecond) {
-		if exec.Command(filepath.Join(d.bin, "ctr"), "-a", d.socket(), "version").Run() == nil {
+		if d.command("version").Run() == nil {
 			return nil
 		}
 	}
@@ -93,7 +98,15 @@ func (d *daemon) importImage() error {
 }
 
 func (d *daemon) command(args ...string) *exec.Cmd {
-	return exec.Command(filepath.Join(d.bin, "ctr"), append([]string{"-a", d.socket()}, args...)...)
+	return d.beside(filepath.Join(d.bin, "ctr"), append([]string{"-a", d.socket()}, args...)...)
+}
+
+// beside is a command that sees what the daemon sees.
+func (d *daemon) beside(name string, args ...string) *exec.Cmd {
+	if !d.apart {
+		return exec.Command(name, args...)
+	}
+	return exec.Command("nsenter", append([]string{"-t", fmt.Sprint(d.cmd.Process.Pid), "-n", "-m", name}, args...)...)
 }
 
 // result is what a command has said.

@@ -19,10 +19,14 @@ import (
 type nerdctl struct{ d *daemon }
 
 func (n nerdctl) command(args ...string) *exec.Cmd {
-	dir := filepath.Join(suite.base, "nerdctl")
-	cmd := exec.Command(filepath.Join(suite.clients, "nerdctl"), append([]string{
+	dir := filepath.Join(n.d.dir, "nerdctl")
+	cni := filepath.Join(dir, "cni")
+	if n.d.apart {
+		cni = cniPlugins
+	}
+	cmd := n.d.beside(filepath.Join(suite.clients, "nerdctl"), append([]string{
 		"--address", n.d.socket(), "--data-root", filepath.Join(dir, "data"), "--cgroup-manager", "cgroupfs",
-		"--cni-path", filepath.Join(dir, "cni"), "--cni-netconfpath", filepath.Join(dir, "net"),
+		"--cni-path", cni, "--cni-netconfpath", filepath.Join(dir, "net"),
 	}, args...)...)
 	// Logging programs are below the sandbox, and that is below the daemon.
 	cmd.Env = append(os.Environ(), "NERDCTL_TOML="+filepath.Join(dir, "none"))

@@ -9,6 +9,7 @@ import (
 
 type AgentService interface {
 	Configure(context.Context, *ConfigureRequest) (*ConfigureResponse, error)
+	SetNetwork(context.Context, *SetNetworkRequest) (*SetNetworkResponse, error)
 	Mount(context.Context, *MountRequest) (*MountResponse, error)
 	Unmount(context.Context, *UnmountRequest) (*UnmountResponse, error)
 	CreateBundle(context.Context, *CreateBundleRequest) (*CreateBundleResponse, error)
@@ -28,6 +29,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.Configure(ctx, &req)
+			},
+			"SetNetwork": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req SetNetworkRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.SetNetwork(ctx, &req)
 			},
 			"Mount": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req MountRequest
@@ -102,6 +110,14 @@ func NewAgentClient(client *ttrpc.Client) AgentService {
 func (c *agentClient) Configure(ctx context.Context, req *ConfigureRequest) (*ConfigureResponse, error) {
 	var resp ConfigureResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "Configure", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) SetNetwork(ctx context.Context, req *SetNetworkRequest) (*SetNetworkResponse, error) {
+	var resp SetNetworkResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "SetNetwork", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -22,6 +22,7 @@ import (
 	"dougong.dev/dougong/internal/guest/bundle"
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/device"
+	"dougong.dev/dougong/internal/guest/forward"
 	"dougong.dev/dougong/internal/guest/mount"
 	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/oci"
@@ -120,6 +121,11 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	if err != nil {
 		return err
 	}
+	if listener, err = session.Listen(transport.PortForward); err != nil {
+		return err
+	}
+	forwards := forward.Serve(listener)
+	defer func() { _ = forwards.Close() }()
 	listener, err = session.Listen(transport.PortControl)
 	if err != nil {
 		return err

@@ -30,24 +30,53 @@ func (p *parts) prepareNetwork(ctx context.Context, line commandLine) error {
 	if err := proto.Unmarshal(data, network); err != nil {
 		return fmt.Errorf("%s=%s: %w", networkParameter, value, err)
 	}
-	if err := netif.Apply(ctx, network.Interfaces, network.Routes); err != nil {
+	if err := netif.Apply(ctx, planOf(network)); err != nil {
 		return err
 	}
 	p.network = network
 	return nil
 }
 
+// networkRequest is the part of a request that both kinds have.
+type networkRequest interface {
+	GetInterfaces() []*api.Interface
+	GetRoutes() []*api.Route
+	GetNeighbours() []*api.Neighbour
+}
+
+func planOf(n networkRequest) netif.Plan {
+	return netif.Plan{Interfaces: n.GetInterfaces(), Routes: n.GetRoutes(), Neighbours: n.GetNeighbours()}
+}
+
 // configureNetwork does what was not done before the machine was saved.
 func (s *service) configureNetwork(ctx context.Context, r *api.ConfigureRequest) error {
+	s.networking.Lock()
+	defer s.networking.Unlock()
 	if s.network != nil && sameNetwork(s.network, r) {
+		s.plan = planOf(r)
 		return netif.AssignMACs(r.Interfaces)
 	}
-	return netif.Apply(ctx, r.Interfaces, r.Routes)
+	if err := netif.Apply(ctx, planOf(r)); err != nil {
+		return err
+	}
+	s.plan = planOf(r)
+	return nil
+}
+
+// SetNetwork changes the network of a machine that runs.
+func (s *service) SetNetwork(ctx context.Context, r *api.SetNetworkRequest) (*api.SetNetworkResponse, error) {
+	s.networking.Lock()
+	defer s.networking.Unlock()
+	if err := netif.Replace(ctx, s.plan, planOf(r)); err != nil {
+		return nil, err
+	}
+	s.plan = planOf(r)
+	return &api.SetNetworkResponse{}, nil
 }
 
 // sameNetwork compares all but the addresses that are each clone's own.
 func sameNetwork(a, b *api.ConfigureRequest) bool {
-	if len(a.Interfaces) != len(b.Interfaces) || len(a.Routes) != len(b.Routes) {
+	if len(a.Interfaces) != len(b.Interfaces) || len(a.Routes) != len(b.Routes) || len(b.Neighbours) > 0 {
 		return false
 	}
 	for i := range a.Interfaces {

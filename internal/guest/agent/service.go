@@ -17,6 +17,7 @@ import (
 	"dougong.dev/dougong/internal/guest/holder"
 	"dougong.dev/dougong/internal/guest/identity"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/netif"
 	"dougong.dev/dougong/internal/oci"
 )
 
@@ -31,6 +32,10 @@ type service struct {
 	// stopping is called right before stopped is closed.
 	stopping func()
 	stopped  chan struct{}
+
+	networking sync.Mutex
+	// plan is what the network was last made of.
+	plan netif.Plan
 
 	mu sync.Mutex
 	// mounted are the targets of Mount, the latest last.

@@ -50,7 +50,7 @@ func plug(t *testing.T) {
 	}
 }
 
-func plan() ([]*agent.Interface, []*agent.Route) {
+func plan() Plan {
 	interfaces := []*agent.Interface{{
 		Name: "eth0", Mac: mac, Mtu: 1400, Addresses: []string{"10.0.2.15/24", "fec0::15/64"},
 	}}
@@ -58,15 +58,14 @@ func plan() ([]*agent.Interface, []*agent.Route) {
 		{Gateway: "10.0.2.2", Device: "eth0"},
 		{Destination: "192.0.2.0/24", Device: "eth0", LinkScope: true, Source: "10.0.2.15"},
 	}
-	return interfaces, routes
+	return Plan{Interfaces: interfaces, Routes: routes}
 }
 
 func TestApply(t *testing.T) {
 	inNetwork(t, func(t *testing.T) {
 		plug(t)
-		interfaces, routes := plan()
 		for range 2 {
-			if err := Apply(t.Context(), interfaces, routes); err != nil {
+			if err := Apply(t.Context(), plan()); err != nil {
 				t.Error(err)
 				return
 			}
@@ -100,7 +99,7 @@ func TestApply(t *testing.T) {
 
 func TestLoopbackOnly(t *testing.T) {
 	inNetwork(t, func(t *testing.T) {
-		if err := Apply(t.Context(), nil, nil); err != nil {
+		if err := Apply(t.Context(), Plan{}); err != nil {
 			t.Error(err)
 		}
 		lo, err := netlink.LinkByName("lo")
@@ -114,8 +113,7 @@ func TestMissingInterface(t *testing.T) {
 	inNetwork(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
-		interfaces, _ := plan()
-		if err := Apply(ctx, interfaces, nil); !errdefs.IsNotFound(err) {
+		if err := Apply(ctx, Plan{Interfaces: plan().Interfaces}); !errdefs.IsNotFound(err) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -128,7 +126,7 @@ func TestBadPlans(t *testing.T) {
 			"mac":     {Name: "eth0", Mac: "xyz"},
 			"address": {Name: "eth0", Mac: mac, Addresses: []string{"10.0.0.1"}},
 		} {
-			if err := Apply(t.Context(), []*agent.Interface{i}, nil); !errdefs.IsInvalidArgument(err) {
+			if err := Apply(t.Context(), Plan{Interfaces: []*agent.Interface{i}}); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -138,7 +136,7 @@ func TestBadPlans(t *testing.T) {
 			"gateway":     {Gateway: "x"},
 			"source":      {Destination: "10.0.0.0/8", Source: "x"},
 		} {
-			if err := Apply(t.Context(), nil, []*agent.Route{r}); !errdefs.IsInvalidArgument(err) {
+			if err := Apply(t.Context(), Plan{Routes: []*agent.Route{r}}); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("route %s: %v", name, err)
 			}
 		}
@@ -148,8 +146,7 @@ func TestBadPlans(t *testing.T) {
 func TestAssignMACs(t *testing.T) {
 	inNetwork(t, func(t *testing.T) {
 		plug(t)
-		interfaces, routes := plan()
-		if err := Apply(t.Context(), interfaces, routes); err != nil {
+		if err := Apply(t.Context(), plan()); err != nil {
 			t.Error(err)
 			return
 		}
@@ -175,9 +172,9 @@ func TestAssignMACs(t *testing.T) {
 func TestIPv6WithoutAddress(t *testing.T) {
 	inNetwork(t, func(t *testing.T) {
 		plug(t)
-		interfaces, _ := plan()
+		interfaces := plan().Interfaces
 		interfaces[0].Addresses = []string{"10.0.2.15/24"}
-		if err := Apply(t.Context(), interfaces, nil); err != nil {
+		if err := Apply(t.Context(), Plan{Interfaces: interfaces}); err != nil {
 			t.Error(err)
 			return
 		}

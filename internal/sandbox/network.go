@@ -1,0 +1,351 @@
+package sandbox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/network"
+	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/vmm"
+)
+
+// Network is a network namespace whose interfaces the guest gets, those that
+// come later too.
+type Network struct {
+	// Path leads to the namespace; empty makes a new one.
+	Path string
+	// Options say how interfaces are connected.
+	network.Options
+}
+
+const (
+	// maxColdNICs is how many interfaces are there when the machine starts.
+	// Each number is a kind of machine with a template of its own; more are
+	// plugged in, which takes longer.
+	maxColdNICs = 4
+	// unplugTimeout is how long a guest may keep a device that is taken away,
+	// and plugTimeout how long one may take to come up there.
+	unplugTimeout = 10 * time.Second
+	plugTimeout   = time.Minute
+)
+
+// networking is the network of a sandbox that has a namespace for it.
+type networking struct {
+	id        string
+	namespace *network.Namespace
+	options   network.Options
+
+	mu sync.Mutex
+	// attached are the interfaces that the guest has.
+	attached []*attachment
+	// refused are those that could not be connected, as they were then: nobody
+	// tries again before they change.
+	refused map[int]network.Link
+	// sent is what the guest knows.
+	sent *agentapi.SetNetworkRequest
+}
+
+// attachment is an interface of the namespace with its device.
+type attachment struct {
+	tap *network.Tap
+	// number makes the names of the device, which clones of a template share.
+	number int
+}
+
+func (a *attachment) id() string { return fmt.Sprintf("net%d", a.number) }
+
+// mac is what the device comes with. The guest gives it the address of the
+// interface.
+func (a *attachment) mac() string { return fmt.Sprintf("02:64:6f:75:67:%02x", a.number) }
+
+func (a *attachment) nic() vmm.NIC {
+	return vmm.NIC{ID: a.id(), MAC: a.mac(), Tap: &vmm.Tap{Files: a.tap.Files}}
+}
+
+// openNetwork opens the sandbox's network namespace, or makes it. made is the
+// path of one that somebody has made for the first container.
+func (s *Sandbox) openNetwork(made string) error {
+	if s.opts.Network == nil || s.network != nil {
+		return nil
+	}
+	open := network.New
+	if path := cmp.Or(s.opts.Network.Path, made); path != "" {
+		open = func() (*network.Namespace, error) { return network.Open(path) }
+	}
+	namespace, err := open()
+	if err != nil {
+		return err
+	}
+	s.network = &networking{id: s.opts.ID, namespace: namespace, options: s.opts.Network.Options, refused: make(map[int]network.Link)}
+	s.releases.push(s.network.close)
+	return nil
+}
+
+// NetworkPath leads to the network namespace of the container's sandbox, from
+// any process, while the sandbox lives; it is empty without one.
+func (c *Container) NetworkPath() string {
+	if c.sandbox.network == nil {
+		return ""
+	}
+	return c.sandbox.network.namespace.Path()
+}
+
+// close gives every interface back as it was.
+func (n *networking) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.attached {
+		logError("disconnect", n.id, a.tap.Detach())
+	}
+	n.attached = nil
+	logError("close network namespace", n.id, n.namespace.Close())
+}
+
+// wire connects what is in the namespace before the machine starts, and returns
+// its NICs. Their files are to be closed by inherited.
+func (n *networking) wire(ctx context.Context) ([]vmm.NIC, error) {
+	if n == nil {
+		return nil, nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	plan, err := n.look()
+	if err != nil {
+		return nil, err
+	}
+	plan.Guest.Interfaces = plan.Guest.Interfaces[:min(len(plan.Links), maxColdNICs)]
+	var nics []vmm.NIC
+	for _, l := range plan.Links[:len(plan.Guest.Interfaces)] {
+		a, err := n.attach(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		nics = append(nics, a.nic())
+	}
+	n.sent = n.describe(plan)
+	return nics, nil
+}
+
+// inherited closes what the machine has its own copies of.
+func (n *networking) inherited() {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, a := range n.attached {
+		a.tap.Inherited()
+	}
+}
+
+func (n *networking) look() (network.Plan, error) {
+	snapshot, err := n.namespace.Snapshot()
+	if err != nil {
+		return network.Plan{}, err
+	}
+	return network.NewPlan(snapshot), nil
+}
+
+// attach must be called with mu held.
+func (n *networking) attach(ctx context.Context, l network.Link) (*attachment, error) {
+	tap, err := n.namespace.Attach(ctx, l, n.options)
+	if err != nil {
+		return nil, err
+	}
+	a := &attachment{tap: tap}
+	for slices.ContainsFunc(n.attached, func(o *attachment) bool { return o.number == a.number }) {
+		a.number++
+	}
+	n.attached = append(n.attached, a)
+	return a, nil
+}
+
+// describe is what the guest is told of a plan: of the interfaces that it has.
+func (n *networking) describe(p network.Plan) *agentapi.SetNetworkRequest {
+	request := &agentapi.SetNetworkRequest{}
+	known := make(map[string]bool)
+	for i, guest := range p.Guest.Interfaces {
+		if a := n.of(p.Links[i]); a != nil {
+			guest.Mac = a.mac()
+			known[guest.Name] = true
+			request.Interfaces = append(request.Interfaces, guest)
+		}
+	}
+	for _, r := range p.Guest.Routes {
+		if known[r.Device] {
+			request.Routes = append(request.Routes, r)
+		}
+	}
+	for _, e := range p.Guest.Neighbours {
+		if known[e.Device] {
+			request.Neighbours = append(request.Neighbours, e)
+		}
+	}
+	return request
+}
+
+func (n *networking) of(l network.Link) *attachment {
+	at := slices.IndexFunc(n.attached, func(a *attachment) bool { return a.tap.Link.Index == l.Index })
+	if at < 0 {
+		return nil
+	}
+	return n.attached[at]
+}
+
+// guestNetwork is what the guest is told when it is configured.
+func (s *Sandbox) guestNetwork() *agentapi.SetNetworkRequest {
+	request := &agentapi.SetNetworkRequest{Interfaces: s.opts.Interfaces, Routes: s.opts.Routes}
+	if s.network != nil {
+		s.network.mu.Lock()
+		defer s.network.mu.Unlock()
+		proto.Merge(request, s.network.sent)
+	}
+	return request
+}
+
+// syncNetwork has the guest's network be as the namespace is now. What could not
+// be done is tried again when the namespace has changed.
+func (s *Sandbox) syncNetwork(ctx context.Context) error {
+	n := s.network
+	if n == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, plugTimeout, fmt.Errorf("the guest's network was not set up within %v", plugTimeout))
+	defer cancel()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	plan, err := n.look()
+	if err != nil {
+		return err
+	}
+	err = errors.Join(n.unplugGone(ctx, s.machine, plan.Links), n.plugNew(ctx, s.machine, plan.Links), n.follow(plan.Links))
+	request := n.describe(plan)
+	if proto.Equal(request, n.sent) {
+		return err
+	}
+	if _, rerr := s.client.VM.SetNetwork(ctx, request); rerr != nil {
+		return errors.Join(err, fmt.Errorf("set up the guest's network: %w", rerr))
+	}
+	n.sent = request
+	return err
+}
+
+// unplugGone takes devices from the guest whose interfaces are not there any
+// more.
+func (n *networking) unplugGone(ctx context.Context, m *qemu.Machine, links []network.Link) error {
+	var errs []error
+	n.attached = slices.DeleteFunc(n.attached, func(a *attachment) bool {
+		if slices.ContainsFunc(links, func(l network.Link) bool { return l.Index == a.tap.Link.Index }) {
+			return false
+		}
+		ctx, cancel := context.WithTimeoutCause(ctx, unplugTimeout, fmt.Errorf("waited for %v", unplugTimeout))
+		defer cancel()
+		errs = append(errs, m.DetachNIC(ctx, a.id()), a.tap.Detach())
+		slog.InfoContext(ctx, "interface taken from the guest", "sandbox", n.id, "interface", a.tap.Link.Name)
+		return true
+	})
+	return errors.Join(errs...)
+}
+
+// plugNew gives the guest devices for interfaces that have come.
+func (n *networking) plugNew(ctx context.Context, m *qemu.Machine, links []network.Link) error {
+	var errs []error
+	for _, l := range links {
+		if n.of(l) != nil || n.refused[l.Index] == l {
+			continue
+		}
+		if err := n.plug(ctx, m, l); err != nil {
+			n.refused[l.Index] = l
+			errs = append(errs, err)
+			continue
+		}
+		delete(n.refused, l.Index)
+		slog.InfoContext(ctx, "interface given to the guest", "sandbox", n.id, "interface", l.Name)
+	}
+	return errors.Join(errs...)
+}
+
+func (n *networking) plug(ctx context.Context, m *qemu.Machine, l network.Link) error {
+	a, err := n.attach(ctx, l)
+	if err != nil {
+		return err
+	}
+	err = m.AttachNIC(ctx, a.nic())
+	a.tap.Inherited()
+	if err == nil {
+		return nil
+	}
+	n.attached = n.attached[:len(n.attached)-1]
+	return errors.Join(fmt.Errorf("connect interface %s: %w", l.Name, err), a.tap.Detach())
+}
+
+// follow keeps up with interfaces that have changed.
+func (n *networking) follow(links []network.Link) error {
+	var errs []error
+	for _, l := range links {
+		if a := n.of(l); a != nil {
+			errs = append(errs, a.tap.Follow(l))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// watchNetwork follows the namespace until the sandbox ends.
+func (s *Sandbox) watchNetwork() error {
+	if s.network == nil {
+		return nil
+	}
+	changes, stop, err := s.network.namespace.Watch()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range changes {
+			if err := s.syncNetwork(ctx); err != nil && ctx.Err() == nil {
+				slog.Warn("the network has changed, and the guest cannot follow", "sandbox", s.opts.ID, "error", err)
+			}
+		}
+	}()
+	s.releases.push(func() {
+		cancel()
+		stop()
+		<-ended
+	})
+	return nil
+}
+
+// blankTaps gives a machine that is to be saved taps that lead nowhere, as many
+// as it has, and returns all their files, also on an error.
+func blankTaps(nics []vmm.NIC) (files []*os.File, err error) {
+	for i, nic := range nics {
+		if nic.Tap == nil {
+			continue
+		}
+		queues, err := network.Blank(len(nic.Tap.Files))
+		if err != nil {
+			return files, err
+		}
+		files = append(files, queues...)
+		nics[i].Tap = &vmm.Tap{Files: queues}
+	}
+	return files, nil
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
