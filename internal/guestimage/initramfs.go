@@ -16,7 +16,8 @@ const (
 	guestInit = "init"
 	guestCrun = "usr/bin/crun"
 	// guestModules lists the modules in the order of loading: a path, and
-	// after it the PCI device ids that call for the module, if only some do.
+	// after it the PCI device ids that call for the module, if only some do, or
+	// the name by which it is demanded.
 	guestModules = "etc/dougong/modules"
 )
 

@@ -21,6 +21,20 @@ type moduleWish struct {
 	// devices are the PCI device ids of virtio devices that need it; the
 	// guest loads it only where one of them is plugged in. None: always.
 	devices []string
+	// onDemand has the guest load it only for containers that can use it.
+	onDemand bool
+}
+
+// demandPrefix stands before the name of a module that is loaded on demand,
+// among the conditions of those that it consists of.
+const demandPrefix = "demand:"
+
+// conditions are what the guest loads it for; none means always.
+func (w moduleWish) conditions() []string {
+	if w.onDemand {
+		return []string{demandPrefix + w.name}
+	}
+	return w.devices
 }
 
 // wishes are the modules of a guest, the ones needed first at the top. A
@@ -37,6 +51,7 @@ var wishes = []moduleWish{
 	{name: "virtio_balloon", devices: []string{"1002", "1045"}},
 	{name: "virtio_mem", devices: []string{"1058"}},
 	{name: "virtio_rng", devices: []string{"1005", "1044"}},
+	{name: "bridge", onDemand: true},
 }
 
 // module is one file in the initramfs.
@@ -126,7 +141,7 @@ func (x *moduleIndex) resolve(wishes []moduleWish) ([]module, error) {
 		return nil
 	}
 	for _, w := range wishes {
-		if err := visit(w.name, w.devices); err != nil {
+		if err := visit(w.name, w.conditions()); err != nil {
 			return nil, err
 		}
 	}

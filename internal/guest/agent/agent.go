@@ -13,16 +13,19 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	task "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	api "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/guest/bundle"
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/device"
 	"dougong.dev/dougong/internal/guest/forward"
+	"dougong.dev/dougong/internal/guest/initd"
 	"dougong.dev/dougong/internal/guest/mount"
 	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/oci"
@@ -77,6 +80,7 @@ func Run(version string) error {
 		mounter: mounter,
 		bundles: bundle.NewStore(oci.GuestBundles, mounter),
 	}
+	p.bundles.Prepare = prepareFor
 	if line.saved() {
 		if err := errors.Join(rehearse(ctx, p), p.prepareNetwork(ctx, line)); err != nil {
 			// Clones are slower without, and no worse.
@@ -92,6 +96,14 @@ func Run(version string) error {
 	defer func() { _ = session.Close() }()
 	p.offer = offer
 	return serve(ctx, session, p)
+}
+
+// prepareFor loads what only a container can use that has the right to.
+func prepareFor(p *specs.Process) error {
+	if p.Capabilities == nil || !slices.Contains(p.Capabilities.Bounding, "CAP_NET_ADMIN") {
+		return nil
+	}
+	return initd.Demand("bridge")
 }
 
 // parts is what the services work with.

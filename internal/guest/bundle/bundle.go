@@ -36,6 +36,9 @@ type mounter interface {
 
 // Store holds the bundles of a guest.
 type Store struct {
+	// Prepare, when set, has the machine be ready for what a process may do.
+	Prepare func(*specs.Process) error
+
 	dir     string
 	mounter mounter
 
@@ -67,7 +70,7 @@ func (s *Store) Create(ctx context.Context, r *agent.CreateBundleRequest) (strin
 		return "", fmt.Errorf("bundle %q: %w", r.Id, errdefs.ErrAlreadyExists)
 	}
 	b := &bundle{dir: filepath.Join(s.dir, r.Id)}
-	if err := b.make(ctx, s.mounter, r); err != nil {
+	if err := b.make(ctx, s.mounter, r, s.Prepare); err != nil {
 		return "", errors.Join(fmt.Errorf("create bundle %q: %w", r.Id, err), b.remove())
 	}
 	s.bundles[r.Id] = b
@@ -121,8 +124,11 @@ func (b *bundle) path(name ...string) string {
 	return filepath.Join(append([]string{b.dir}, name...)...)
 }
 
-func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleRequest) error {
+func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleRequest, prepare func(*specs.Process) error) error {
 	spec, err := parse(r.Spec)
+	if err == nil && prepare != nil {
+		err = prepare(&spec.process)
+	}
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func TestRunAgent(t *testing.T) {
 }
 
 func TestSelectModules(t *testing.T) {
-	const list = "/a.ko\n\n/blk.ko 1001 1042\n/net.ko 1041\n/z.ko\n"
+	const list = "/a.ko\n\n/blk.ko 1001 1042\n/net.ko 1041\n/llc.ko demand:bridge\n/bridge.ko demand:bridge\n/z.ko\n"
 	for name, c := range map[string]struct {
 		plugged []string
 		all     bool
@@ -124,6 +124,7 @@ func TestSelectModules(t *testing.T) {
 		"disk and network":  {[]string{"1001", "1041"}, false, []string{"/a.ko", "/blk.ko", "/net.ko", "/z.ko"}},
 		"something unknown": {[]string{"29c0"}, false, []string{"/a.ko", "/z.ko"}},
 		"all":               {nil, true, []string{"/a.ko", "/blk.ko", "/net.ko", "/z.ko"}},
+		"demanded":          {[]string{"demand:bridge"}, false, []string{"/a.ko", "/llc.ko", "/bridge.ko", "/z.ko"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			plugged := map[string]bool{}
@@ -134,6 +135,12 @@ func TestSelectModules(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestOnlyDemanded(t *testing.T) {
+	if got := onlyDemanded("/a.ko\n/llc.ko demand:bridge\n/net.ko 1041\n"); got != "/llc.ko demand:bridge\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

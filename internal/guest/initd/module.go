@@ -14,7 +14,8 @@ import (
 
 // modulesFile is written with the initramfs: on each line the path of a
 // module, in the order of loading, and behind it the ids of the PCI devices
-// that call for it. No id means: always.
+// that call for it, or "demand:NAME" for what Demand loads. Nothing means:
+// always.
 const modulesFile = "/etc/dougong/modules"
 
 // loadModules loads what the list asks for on this machine.
@@ -42,16 +43,47 @@ func loadModules(list, pciDevices string) error {
 	return nil
 }
 
-// allModules on the kernel's command line asks for every module: devices will
-// be plugged in later.
-const allModules = "dougong.template"
+// allModules on the kernel's command line ask for every module: devices will be
+// plugged in later.
+var allModules = []string{"dougong.template", "dougong.modules=all"}
 
 func wantsAll(cmdline string) (bool, error) {
 	line, err := os.ReadFile(cmdline)
 	if err != nil {
 		return false, fmt.Errorf("read the kernel's command line: %w", err)
 	}
-	return slices.Contains(strings.Fields(string(line)), allModules), nil
+	return slices.ContainsFunc(strings.Fields(string(line)), func(word string) bool { return slices.Contains(allModules, word) }), nil
+}
+
+const demandPrefix = "demand:"
+
+// Demand loads a module that is not loaded at boot, with what it needs. One that
+// the kernel has built in is not in the list.
+func Demand(name string) error {
+	list, err := os.ReadFile(modulesFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the list of modules: %w", err)
+	}
+	for _, path := range selectModules(onlyDemanded(string(list)), map[string]bool{demandPrefix + name: true}, false) {
+		if err := loadModule(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onlyDemanded leaves out what is loaded at boot.
+func onlyDemanded(list string) string {
+	var b strings.Builder
+	for line := range strings.Lines(list) {
+		if strings.Contains(line, " "+demandPrefix) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // selectModules picks the modules whose condition holds, or all.
@@ -62,9 +94,9 @@ func selectModules(list string, plugged map[string]bool, all bool) []string {
 		if len(fields) == 0 {
 			continue
 		}
-		wanted := all || len(fields) == 1
-		for _, id := range fields[1:] {
-			wanted = wanted || plugged[id]
+		wanted := len(fields) == 1
+		for _, condition := range fields[1:] {
+			wanted = wanted || plugged[condition] || all && !strings.HasPrefix(condition, demandPrefix)
 		}
 		if wanted {
 			paths = append(paths, fields[0])
