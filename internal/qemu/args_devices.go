@@ -1,18 +1,33 @@
 package qemu
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// HotplugPorts is how many devices can be plugged in later. q35's own bus
+// HotplugPorts is how many devices can be plugged in later, unless the machine
+// says something else. q35's own bus
 // refuses them, so that each needs a port made in advance.
 const HotplugPorts = 4
 
-// HotplugBus is the bus behind a port, of 0 to HotplugPorts-1. It takes one
-// device, at address 0.
+// moreChassis is above the chassis numbers of the usual ports and of NICs.
+const moreChassis = 100
+
+func hotplugPorts(spec vmm.MachineSpec) int { return cmp.Or(spec.HotplugPorts, HotplugPorts) }
+
+// chassis is the number that a port has, which no other may have.
+func chassis(port int) int {
+	if port < HotplugPorts {
+		return port + 1
+	}
+	return moreChassis + port
+}
+
+// HotplugBus is the bus behind a port, numbered from 0. It takes one device, at
+// address 0.
 func HotplugBus(port int) string { return "hotplug" + strconv.Itoa(port) }
 
 // virtio ends every virtio device's options: the legacy interface would only
@@ -52,8 +67,8 @@ func commonDeviceArgs(spec vmm.MachineSpec) []string {
 	if !spec.KeepsMemory {
 		args = append(args, "-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio))
 	}
-	for i := range HotplugPorts {
-		args = append(args, "-device", option("pcie-root-port", "id="+HotplugBus(i), "chassis="+strconv.Itoa(i+1)))
+	for i := range hotplugPorts(spec) {
+		args = append(args, "-device", option("pcie-root-port", "id="+HotplugBus(i), "chassis="+strconv.Itoa(chassis(i))))
 	}
 	return args
 }

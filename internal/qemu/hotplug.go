@@ -16,9 +16,9 @@ type slots struct {
 	free []string
 }
 
-func newSlots() *slots {
+func newSlots(spec vmm.MachineSpec) *slots {
 	s := new(slots)
-	for i := range HotplugPorts {
+	for i := range hotplugPorts(spec) {
 		s.free = append(s.free, HotplugBus(i))
 	}
 	return s

@@ -60,7 +60,7 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		agent:   l.agent,
 		console: newTail(consoleSize),
 		stderr:  newTail(stderrSize),
-		slots:   newSlots(),
+		slots:   newSlots(spec),
 		nics:    newPlugged(spec),
 		done:    make(chan struct{}),
 	}

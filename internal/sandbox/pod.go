@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -15,6 +16,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/storage"
 )
 
@@ -223,23 +225,66 @@ func (s *Sandbox) mountShm(ctx context.Context, size uint64) error {
 
 // attach makes what a later container is made of visible to the VM, which runs
 // already. It returns what takes it away again.
-func (s *Sandbox) attach(_ context.Context, plan *storage.Plan) (*releases, error) {
+func (s *Sandbox) attach(ctx context.Context, plan *storage.Plan) (*releases, error) {
 	if err := s.life.expect(Running, "add a container to"); err != nil {
 		return nil, s.lostOr(err)
 	}
-	if len(plan.Disks) > 0 {
-		return nil, fmt.Errorf("sandbox %s: disks cannot be added to a pod yet; use a snapshotter that mounts directories, such as overlayfs: %w", s.opts.ID, errdefs.ErrNotImplemented)
-	}
 	attached := &releases{}
-	for _, e := range plan.Entries {
-		if err := s.tree.Add(e); err != nil {
-			attached.unwind()
-			return nil, err
-		}
-		attached.push(func() { logError("take out of the share", s.opts.ID, s.tree.Remove(e)) })
+	err := s.attachEntries(attached, plan.Entries)
+	if err == nil {
+		err = s.attachDisks(ctx, attached, plan.Disks)
+	}
+	if err != nil {
+		attached.unwind()
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lasting = s.lasting || plan.Lasting()
 	return attached, nil
+}
+
+func (s *Sandbox) attachEntries(attached *releases, entries []storage.Entry) error {
+	for _, e := range entries {
+		if err := s.tree.Add(e); err != nil {
+			return err
+		}
+		attached.push(func() { logError("take out of the share", s.opts.ID, s.tree.Remove(e)) })
+	}
+	return nil
+}
+
+// podPorts is how many ports a pod's machine has for devices that are plugged
+// in: each takes the disks of a container, or eight of them.
+const podPorts = 12
+
+// diskTimeout is how long a guest may keep disks that are taken away.
+const diskTimeout = 10 * time.Second
+
+// attachDisks plugs disks in, as many behind each port as it takes.
+func (s *Sandbox) attachDisks(ctx context.Context, attached *releases, plan []storage.Disk) error {
+	disks, err := openDisks(plan)
+	if err != nil {
+		return err
+	}
+	// The VMM has its own copies of the files.
+	defer closeDisks(disks)
+	for some := range slices.Chunk(disks, qemu.DisksPerPort) {
+		set, err := s.machine.AttachDisks(ctx, some)
+		if err != nil {
+			return err
+		}
+		attached.push(func() { s.detachDisks(set) })
+	}
+	return nil
+}
+
+func (s *Sandbox) detachDisks(set *qemu.DiskSet) {
+	if s.life.get() != Running {
+		// They have gone with the machine.
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), diskTimeout)
+	defer cancel()
+	logError("take disks out of the machine", s.opts.ID, s.machine.DetachDisks(ctx, set))
 }

@@ -180,6 +180,10 @@ func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
 
 func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	spec := s.opts.Machine
+	if s.pod != nil {
+		// Disks come with containers.
+		spec.HotplugPorts, spec.Cmdline = podPorts, spec.Cmdline+" "+modulesParameter
+	}
 	disks, err := openDisks(plan.Disks)
 	if err != nil {
 		return err

@@ -21,6 +21,10 @@ import (
 // rehearses a container; see internal/guest/initd and internal/guest/agent.
 const templateParameter = "dougong.template"
 
+// modulesParameter has the guest load the modules of devices that are plugged in
+// later; see internal/guest/initd.
+const modulesParameter = "dougong.modules=all"
+
 // networkParameter has a ConfigureRequest of the agent's service in base64.
 const networkParameter = "dougong.network"
 

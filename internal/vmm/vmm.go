@@ -53,6 +53,9 @@ type MachineSpec struct {
 	Initrd string
 	// Cmdline is the kernel command line.
 	Cmdline string
+	// HotplugPorts is how many devices can be plugged in later; 0 is the usual
+	// number.
+	HotplugPorts int
 	// Disks are attached as virtio-blk devices in this order.
 	Disks []Disk
 	// NICs are attached as virtio-net devices in this order.

@@ -97,6 +97,7 @@ address = "%[1]s/c.sock.ttrpc"
 level = "debug"
 [plugins."io.containerd.cri.v1.images"]
 snapshotter = %[4]q
+use_local_image_pull = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "registry.k8s.io/%[5]s"
 [plugins."io.containerd.cri.v1.images".registry]
