@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -237,6 +238,20 @@ func release(h *netlink.Handle, link netlink.Link) error {
 		break
 	}
 	return errors.Join(append(errs, unbound(h, link))...)
+}
+
+// Restore gives back what a process that was killed had attached in the
+// namespace at a path. One that is gone itself needs nothing.
+func Restore(path string) error {
+	n, err := Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	return n.Restore()
 }
 
 // Restore gives back what a process that was killed had attached. An interface

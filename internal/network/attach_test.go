@@ -353,6 +353,16 @@ func TestRestore(t *testing.T) {
 	}
 }
 
+// TestRestoreOfWhatIsGone: a namespace often goes before its sandbox.
+func TestRestoreOfWhatIsGone(t *testing.T) {
+	if err := Restore("/run/netns/never-was"); err != nil {
+		t.Error(err)
+	}
+	if err := Restore("/proc/self/ns/net"); err == nil {
+		t.Error("the host's own network was looked for what we left")
+	}
+}
+
 // TestDetachAfterTheLink: what a plugin removes takes its own with it.
 func TestDetachAfterTheLink(t *testing.T) {
 	l := newLab(t)

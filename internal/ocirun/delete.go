@@ -13,6 +13,7 @@ import (
 	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/engine"
 	"dougong.dev/dougong/internal/hook"
+	"dougong.dev/dougong/internal/network"
 	"dougong.dev/dougong/internal/record"
 )
 
@@ -39,8 +40,26 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if err := cgroup.Clear(dir.Path()); err != nil {
 		return err
 	}
+	if err := restoreNetwork(dir); err != nil {
+		return err
+	}
 	poststop(ctx, dir)
 	return dir.Remove()
+}
+
+// restoreNetwork gives the network namespace that a container was given back as
+// it was, where its sandbox process could not.
+func restoreNetwork(dir record.Dir) error {
+	spec, err := engine.Spec(dir)
+	if err != nil || spec.Linux == nil {
+		return nil
+	}
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.NetworkNamespace && ns.Path != "" {
+			return network.Restore(ns.Path)
+		}
+	}
+	return nil
 }
 
 // end stops what is left of a sandbox and waits for the end of its process.

@@ -2,9 +2,7 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -65,7 +63,7 @@ func afterCrash(bundle string) {
 		return
 	}
 	if path := netPath(spec); path != "" {
-		if err := restoreNetwork(path); err != nil {
+		if err := network.Restore(path); err != nil {
 			slog.Warn("give the network back", "error", err)
 		}
 	}
@@ -76,17 +74,4 @@ func afterCrash(bundle string) {
 	if err := hook.Run(context.Background(), hook.Poststop, spec.Hooks.Poststop, state); err != nil {
 		slog.Warn("after the end", "error", err)
 	}
-}
-
-// restoreNetwork gives a namespace back as it was, if it is there still.
-func restoreNetwork(path string) error {
-	namespace, err := network.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer namespace.Close()
-	return namespace.Restore()
 }

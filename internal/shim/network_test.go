@@ -64,13 +64,3 @@ func TestNetworkRefuses(t *testing.T) {
 		}
 	}
 }
-
-// TestRestoreNetworkThatIsGone: a namespace often goes before its sandbox.
-func TestRestoreNetworkThatIsGone(t *testing.T) {
-	if err := restoreNetwork("/run/netns/never-was"); err != nil {
-		t.Error(err)
-	}
-	if err := restoreNetwork("/proc/self/ns/net"); err == nil {
-		t.Error("the host's own network was looked for what we left")
-	}
-}
