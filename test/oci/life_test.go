@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,23 +113,7 @@ func TestKilledSandbox(t *testing.T) {
 	c.create(nil)
 	c.run("start", c.id)
 	c.out.until(t, "ready\n")
-	var list []struct {
-		PID  int
-		ID   string
-		Name string
-	}
-	if err := json.Unmarshal([]byte(c.run("ps", "--format", "json")), &list); err != nil {
-		t.Fatal(err)
-	}
-	for _, one := range list {
-		if one.Name == c.id {
-			if err := unix.Kill(one.PID, unix.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-			// It has become our child as well.
-			reap(t, one.PID)
-		}
-	}
+	c.killSandbox()
 	if status := reap(t, pid(t, c.pidFile())); status.ExitStatus() != 137 {
 		t.Errorf("the process ended with %v", status)
 	}
