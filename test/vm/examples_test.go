@@ -91,7 +91,8 @@ func TestExampleNoVirtualization(t *testing.T) {
 	}
 }
 
-// TestExamplesAreTested wants a test here for each directory of examples/.
+// TestExamplesAreTested wants a test here for each directory of examples/; that
+// of Kubernetes has its own in test/critest.
 func TestExamplesAreTested(t *testing.T) {
 	entries, err := os.ReadDir("../../examples")
 	if err != nil {
@@ -102,7 +103,7 @@ func TestExamplesAreTested(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.IsDir() && !strings.Contains(string(source), `, "`+e.Name()+"/") {
+		if e.IsDir() && e.Name() != "kubernetes-tenants" && !strings.Contains(string(source), `, "`+e.Name()+"/") {
 			t.Errorf("examples/%s has no test", e.Name())
 		}
 	}
