@@ -43,6 +43,8 @@ type VM struct {
 	Accelerator      string   `toml:"accelerator" doc:"What runs guest code: auto, kvm or tcg. auto takes KVM only where it can run a stock kernel; 'dougong check' explains the choice."`
 	CPUs             int      `toml:"cpus" doc:"Virtual CPUs of a sandbox that asks for no number."`
 	MemoryMiB        int      `toml:"memory_mib" doc:"Memory in MiB of a sandbox that asks for no size."`
+	MaxCPUs          int      `toml:"max_cpus" doc:"Most virtual CPUs that a sandbox grows to when its containers may use more. 0: as many as the host has; of these, up to 16 can be added while it runs. 1 keeps a sandbox at the number it started with."`
+	MaxMemoryMiB     int      `toml:"max_memory_mib" doc:"Most memory in MiB that a sandbox grows to when its containers may use more. 0: as much as the host has, in whole GiB. A number below memory_mib keeps a sandbox at the size it started with."`
 	Kernel           string   `toml:"kernel" doc:"Path of the guest kernel. Empty: that of the guest image made by 'dougong guest build'."`
 	Initrd           string   `toml:"initrd" doc:"Path of the guest's initramfs. Empty: that of the guest image made by 'dougong guest build'."`
 	KernelParameters string   `toml:"kernel_parameters" doc:"Parameters added to the guest kernel's command line."`

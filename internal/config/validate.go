@@ -44,6 +44,8 @@ func (c *Config) validate() error {
 		oneOf("vm.accelerator", c.VM.Accelerator, "auto", "kvm", "tcg"),
 		within("vm.cpus", c.VM.CPUs, 1, MaxCPUs),
 		within("vm.memory_mib", c.VM.MemoryMiB, MinMemoryMiB, MaxMemoryMiB),
+		within("vm.max_cpus", c.VM.MaxCPUs, 0, MaxCPUs),
+		within("vm.max_memory_mib", c.VM.MaxMemoryMiB, 0, MaxMemoryMiB),
 		span("vm.boot_timeout", c.VM.BootTimeout),
 		span("vm.stop_timeout", c.VM.StopTimeout),
 		span("vm.health_timeout", c.VM.HealthTimeout),

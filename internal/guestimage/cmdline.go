@@ -1,6 +1,7 @@
 package guestimage
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -11,6 +12,9 @@ type CmdlineOptions struct {
 	// speculation and address randomization then cost much and protect
 	// nothing that an emulator has.
 	Emulated bool
+	// CPUs is how many of the machine's CPUs are used from the beginning; 0 is
+	// all.
+	CPUs int
 	// Extra is added at the end.
 	Extra string
 }
@@ -23,6 +27,10 @@ var common = []string{
 	"random.trust_cpu=on", "cryptomgr.notests", "rcupdate.rcu_expedited=1",
 	"audit=0", "lsm=landlock,yama", "noautogroup",
 	"cgroup_no_v1=all",
+	// Memory that is plugged in is put to use at once, most of it so that it can
+	// be taken out again. That there could be some above 4 GiB is no reason to
+	// set 64 MiB aside for devices that reach no further: there are none.
+	"memhp_default_state=online", "memory_hotplug.online_policy=auto-movable", "swiotlb=noforce",
 	// On tmpfs, where files can be sealed, crun does not see that its own is
 	// protected, and makes a copy of itself for each command.
 	"rootfstype=ramfs",
@@ -40,6 +48,9 @@ func Cmdline(o CmdlineOptions) string {
 		parameters = append(slices.Clip(parameters), emulated...)
 	}
 	line := strings.Join(parameters, " ")
+	if o.CPUs > 0 {
+		line += fmt.Sprintf(" maxcpus=%d", o.CPUs)
+	}
 	if o.Extra != "" {
 		line += " " + o.Extra
 	}

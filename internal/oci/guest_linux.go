@@ -3,6 +3,7 @@ package oci
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,13 +48,32 @@ func isNamespaced(name string) bool {
 	return strings.HasPrefix(name, "fs.mqueue.")
 }
 
-// guestResources leaves out what only the host's cgroup of the VM can do, and
-// writes what the guest's crun does not know as plain cgroup v2 files.
 func guestResources(plan *GuestPlan, _ GuestOptions) error {
-	r := plan.Spec.Linux.Resources
-	if r == nil {
-		return nil
+	if r := plan.Spec.Linux.Resources; r != nil {
+		leaveToHost(r)
 	}
+	return nil
+}
+
+// GuestResources translates an update of a container's resources, by the same
+// rows of the table as those of its spec. Device rules stay as they were made.
+func GuestResources(host *specs.LinuxResources) (*specs.LinuxResources, error) {
+	if host == nil {
+		return nil, invalid("no resources")
+	}
+	r := &specs.LinuxResources{}
+	at := place{"linux.resources", "linux.resources"}
+	if err := carry(at, reflect.ValueOf(host).Elem(), reflect.ValueOf(r).Elem()); err != nil {
+		return nil, err
+	}
+	r.Devices = nil
+	leaveToHost(r)
+	return r, nil
+}
+
+// leaveToHost takes out what only the host's cgroup of the VM can do, and writes
+// what the guest's crun does not know as plain cgroup v2 files.
+func leaveToHost(r *specs.LinuxResources) {
 	r.HugepageLimits = slices.DeleteFunc(r.HugepageLimits, func(l specs.LinuxHugepageLimit) bool { return l.Limit == 0 })
 	if len(r.HugepageLimits) == 0 {
 		r.HugepageLimits = nil
@@ -61,7 +81,7 @@ func guestResources(plan *GuestPlan, _ GuestOptions) error {
 	delete(r.Unified, "cpuset.cpus")
 	delete(r.Unified, "cpuset.mems")
 	if r.CPU == nil {
-		return nil
+		return
 	}
 	r.CPU.Cpus, r.CPU.Mems = "", ""
 	if r.CPU.Burst != nil {
@@ -71,7 +91,6 @@ func guestResources(plan *GuestPlan, _ GuestOptions) error {
 		r.Unified["cpu.max.burst"] = strconv.FormatUint(*r.CPU.Burst, 10)
 		r.CPU.Burst = nil
 	}
-	return nil
 }
 
 func guestSeccomp(plan *GuestPlan, _ GuestOptions) error {

@@ -78,10 +78,35 @@ func machineArgs(spec vmm.MachineSpec, fds FDs) []string {
 		"-bios", firmware(spec),
 		"-accel", accelerator(spec),
 		"-cpu", cpuModel(spec.Accelerator),
-		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", spec.CPUs, max(spec.CPUs, spec.MaxCPUs)),
-		"-m", "size=" + strconv.Itoa(spec.MemoryMiB) + "M",
+		"-smp", fmt.Sprintf("cpus=%d,maxcpus=%d,sockets=%[2]d,cores=1,threads=1", firstCPUs(spec), max(spec.CPUs, spec.MaxCPUs)),
+		"-m", memorySize(spec),
 		"-object", memoryBackend(spec, fds),
 	}
+}
+
+// firstCPUs is how many CPUs there are from the beginning. Emulated ones cannot
+// come later: QEMU 7.2 aborts when the cache of translated code has no region
+// left for a CPU's first block, and nobody can have it emptied. So they are all
+// there, and the guest is told how many of them to use.
+func firstCPUs(spec vmm.MachineSpec) int {
+	if spec.Accelerator == vmm.TCG {
+		return max(spec.CPUs, spec.MaxCPUs)
+	}
+	return spec.CPUs
+}
+
+// memorySize is the guest's memory, with the room for what is plugged in later.
+func memorySize(spec vmm.MachineSpec) string {
+	size := "size=" + strconv.Itoa(spec.MemoryMiB) + "M"
+	if growth(spec) > 0 {
+		size += ",maxmem=" + strconv.Itoa(spec.MemoryMiB+growth(spec)) + "M"
+	}
+	return size
+}
+
+// growth is how many MiB can be plugged in later, in whole blocks.
+func growth(spec vmm.MachineSpec) int {
+	return max(spec.MaxMemoryMiB-spec.MemoryMiB, 0) / memoryStepMiB * memoryStepMiB
 }
 
 // firmware is qboot, which is half as long on the way to the kernel's first

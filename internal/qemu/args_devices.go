@@ -67,10 +67,27 @@ func commonDeviceArgs(spec vmm.MachineSpec) []string {
 	if !spec.KeepsMemory {
 		args = append(args, "-device", option("virtio-balloon-pci", "id=balloon", "free-page-reporting=on", "deflate-on-oom=on", virtio))
 	}
+	args = append(args, growthArgs(spec)...)
 	for i := range hotplugPorts(spec) {
 		args = append(args, "-device", option("pcie-root-port", "id="+HotplugBus(i), "chassis="+strconv.Itoa(chassis(i))))
 	}
 	return args
+}
+
+// growthDevice is the device through which a guest gets more memory, and gives
+// it back.
+const growthDevice = "growth-device"
+
+// growthArgs are that device, which has no memory at first. What is behind it is
+// its own, never a template's, so that pages given back are the host's again.
+func growthArgs(spec vmm.MachineSpec) []string {
+	if growth(spec) == 0 {
+		return nil
+	}
+	return []string{
+		"-object", option("memory-backend-memfd", "id=growth", "size="+strconv.Itoa(growth(spec))+"M", "share=on", "reserve=off"),
+		"-device", option("virtio-mem-pci", "id="+growthDevice, "memdev=growth", "requested-size=0", virtio),
+	}
 }
 
 // diskArgs attach one disk. The file comes as a descriptor, so that QEMU's

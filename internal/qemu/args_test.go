@@ -41,6 +41,10 @@ func TestArgsGolden(t *testing.T) {
 	}{
 		{"minimal", func(*vmm.MachineSpec, *FDs) {}},
 		{"kvm", func(s *vmm.MachineSpec, _ *FDs) { s.Accelerator, s.CPUs, s.MaxCPUs = vmm.KVM, 2, 4 }},
+		{"room-to-grow", func(s *vmm.MachineSpec, _ *FDs) { s.MaxCPUs, s.MaxMemoryMiB = 4, 2100 }},
+		{"room-to-grow-kvm", func(s *vmm.MachineSpec, _ *FDs) {
+			s.Accelerator, s.CPUs, s.MaxCPUs, s.MaxMemoryMiB = vmm.KVM, 2, 16, 65536
+		}},
 		{"disks", func(s *vmm.MachineSpec, f *FDs) {
 			s.Disks = []vmm.Disk{{Serial: "rootfs", ReadOnly: true}, {Serial: "a,b"}, {Serial: "block"}, {Serial: "roblock", ReadOnly: true}}
 			f.Disks = []DiskFD{{FD: 8}, {FD: 9}, {FD: 10, Block: true}, {FD: 11, Block: true}}

@@ -15,6 +15,7 @@ import (
 
 // Machine is a running QEMU. It ends by itself when the guest powers off.
 type Machine struct {
+	spec    vmm.MachineSpec
 	process *child.Process
 	qmp     *qmp.Client
 	agent   net.Conn
@@ -55,6 +56,7 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 	}
 	l.child.close()
 	m := &Machine{
+		spec:    spec,
 		process: process,
 		qmp:     qmp.New(l.qmp),
 		agent:   l.agent,

@@ -54,6 +54,8 @@ func validateMachine(spec vmm.MachineSpec) error {
 		return fmt.Errorf("at most %d CPUs: want 0 or %d to %d", spec.MaxCPUs, spec.CPUs, maxCPUs)
 	case spec.MemoryMiB < minMemoryMiB:
 		return fmt.Errorf("%d MiB of memory: want at least %d", spec.MemoryMiB, minMemoryMiB)
+	case spec.MaxMemoryMiB != 0 && spec.MaxMemoryMiB < spec.MemoryMiB:
+		return fmt.Errorf("at most %d MiB of memory: want 0 or at least %d", spec.MaxMemoryMiB, spec.MemoryMiB)
 	case spec.Memory != nil && spec.Memory.Private && (!spec.KeepsMemory || len(spec.Shares) > 0):
 		return fmt.Errorf("memory that is private to it must be kept by the guest, and cannot be served by another process")
 	case spec.Generation != "" && !uuidPattern.MatchString(spec.Generation):

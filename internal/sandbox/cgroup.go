@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"slices"
 
 	"dougong.dev/dougong/internal/cgroup"
@@ -10,7 +11,8 @@ import (
 // enterCgroup puts this process, and with it all that it starts for the
 // sandbox, into the sandbox's cgroup on the host. Limits come when the start is
 // over: what it takes is not the container's.
-func (s *Sandbox) enterCgroup() error {
+func (s *Sandbox) enterCgroup(ctx context.Context) error {
+	defer s.phase(ctx, "cgroup")()
 	s.entering.Lock()
 	defer s.entering.Unlock()
 	if s.life.get() == Stopped {
@@ -23,25 +25,6 @@ func (s *Sandbox) enterCgroup() error {
 	s.group, s.opts.outside = group, group.Outside
 	s.releases.push(func() { logError("leave cgroup", s.opts.ID, group.Leave()) })
 	return nil
-}
-
-// limitHost has the host's cgroup hold what the containers may use and what
-// the machine takes beside. Time is limited from when the first container is
-// there: before, the machine would only be slower.
-func (s *Sandbox) limitHost(there bool) error {
-	s.mu.Lock()
-	s.settled = s.settled || there
-	settled := s.settled
-	var demands []sizing.Demand
-	for _, c := range s.containers {
-		demands = append(demands, c.demand)
-	}
-	s.mu.Unlock()
-	limits := s.opts.Overhead.Host(hostDemand(s.opts.Pod, demands), s.opts.Sizing.Start)
-	if !settled {
-		limits.MilliCPUs = 0
-	}
-	return s.group.Set(cgroup.Limits(limits))
 }
 
 // hostDemand is what a sandbox's containers may use between them. What is known

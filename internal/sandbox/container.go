@@ -211,7 +211,7 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 		spec.Stdio.Close()
 		return err
 	}
-	if err := s.limitHost(false); err != nil {
+	if err := s.makeRoom(ctx); err != nil {
 		spec.Stdio.Close()
 		c.attached.unwind()
 		return err
@@ -264,7 +264,7 @@ func (c *Container) make(ctx context.Context, guest *specs.Spec, spec ContainerS
 		c.deleteBundle(ctx)
 		return err
 	}
-	logError("limit the processes of the sandbox", s.opts.ID, s.limitHost(true))
+	s.roomMade()
 	return nil
 }
 

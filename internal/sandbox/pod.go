@@ -37,7 +37,8 @@ func (s *Sandbox) createStanding(ctx context.Context, host *specs.Spec, spec Con
 	s.pod, s.sysctls, s.podFiles = pod, pod.Sysctls, spec.PodFiles
 	err = s.Start(ctx, c)
 	if err == nil {
-		err = s.limitHost(true)
+		err = s.makeRoom(ctx)
+		s.roomMade()
 	}
 	if err == nil {
 		err = c.creationHooks(ctx)

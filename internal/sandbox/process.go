@@ -272,6 +272,10 @@ func (p *Process) Delete(ctx context.Context) error {
 	}
 	p.c.attached.unwind()
 	s.forget(p.c)
+	if s.Containers() > 0 {
+		// A guest may take a while over it, and nobody waits for that.
+		go s.giveBack(context.WithoutCancel(ctx))
+	}
 	logError("after the end", s.opts.ID, p.c.runHooks(context.WithoutCancel(ctx), specs.StateStopped, hook.Poststop))
 	return err
 }

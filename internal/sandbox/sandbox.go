@@ -17,6 +17,7 @@ import (
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/reclaim"
+	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/timeline"
 	"dougong.dev/dougong/internal/virtiofsd"
@@ -55,14 +56,18 @@ type Sandbox struct {
 	// away with this process, so the end of the sandbox waits for that.
 	entering sync.Mutex
 
+	// resizing guards how large the machine is, and what the host lets it take.
+	resizing sync.Mutex
+	size     sizing.Size
+	// limited says that the first container is there.
+	limited bool
+
 	mu         sync.Mutex
 	containers map[string]*Container
 	// lasting says that the guest can write to something that outlives it.
 	lasting  bool
 	stopping bool
-	// settled says that the first container is there.
-	settled bool
-	cause   error
+	cause    error
 }
 
 // New returns a sandbox that holds nothing yet.
@@ -72,6 +77,7 @@ func New(opts Options) (*Sandbox, error) {
 	}
 	return &Sandbox{
 		opts: opts,
+		size: opts.Sizing.Start,
 		life: lifecycle{what: "sandbox " + opts.ID},
 		done: make(chan struct{}),
 		lost: make(chan struct{}), containers: make(map[string]*Container),
@@ -124,7 +130,7 @@ func (s *Sandbox) settle() {
 }
 
 func (s *Sandbox) boot(ctx context.Context, c *Container) error {
-	if err := s.enterCgroup(); err != nil {
+	if err := s.enterCgroup(ctx); err != nil {
 		return err
 	}
 	if err := s.startShare(ctx, c.plan); err != nil {

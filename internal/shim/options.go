@@ -64,7 +64,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		WritableSize: cfg.Storage.WritableSize,
 		Cgroup:       place,
-		Sizing:       startingAt(rule, machine),
+		Sizing:       growing(machine),
 		Overhead:     sizing.Overhead{MilliCPUs: int64(cfg.Cgroup.OverheadMillicpus), MemoryMiB: cfg.Cgroup.OverheadMemoryMiB},
 		Pod:          pod,
 		BootTimeout:  guestTime(cfg.VM.BootTimeout, machine),
@@ -126,14 +126,19 @@ func machineSpec(cfg config.Config, id string, over config.Overrides) (vmm.Machi
 		}
 		kernel, initrd = cmp.Or(kernel, image.Kernel), cmp.Or(initrd, image.Initrd)
 	}
-	return vmm.MachineSpec{
+	machine := withRoom(cfg.VM, hostRoom(), vmm.MachineSpec{
 		Name:        id,
 		Accelerator: accelerator,
 		CPUs:        cmp.Or(over.CPUs, cfg.VM.CPUs),
 		MemoryMiB:   cmp.Or(over.MemoryMiB, cfg.VM.MemoryMiB),
 		Kernel:      kernel, Initrd: initrd,
-		Cmdline: guestimage.Cmdline(guestimage.CmdlineOptions{Emulated: accelerator != vmm.KVM, Extra: cfg.VM.KernelParameters}),
-	}, nil
+	})
+	line := guestimage.CmdlineOptions{Emulated: accelerator != vmm.KVM, Extra: cfg.VM.KernelParameters}
+	if machine.MaxCPUs > machine.CPUs {
+		line.CPUs = machine.CPUs
+	}
+	machine.Cmdline = guestimage.Cmdline(line)
+	return machine, nil
 }
 
 // qemuConfig gives each sandbox's VMM a user of its own. Two sandboxes may by

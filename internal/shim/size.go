@@ -25,7 +25,26 @@ func hostRoom() sizing.Size {
 
 // sizingRule is the rule for a sandbox of this configuration.
 func sizingRule(vm config.VM, host sizing.Size) sizing.Rule {
-	return sizing.Rule{Start: sizing.Size{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB}, Max: host}
+	return sizing.Rule{
+		Start: sizing.Size{CPUs: vm.CPUs, MemoryMiB: vm.MemoryMiB},
+		Max:   sizing.Size{CPUs: cmp.Or(vm.MaxCPUs, host.CPUs), MemoryMiB: cmp.Or(vm.MaxMemoryMiB, host.MemoryMiB)},
+	}
+}
+
+const (
+	// roomCPUs is for how many CPUs there is room where nothing is said. Each
+	// place takes a quarter of a MiB of the guest's memory.
+	roomCPUs = 16
+	// roomStepMiB keeps the room for memory, which templates depend on, the same
+	// when the host's own kernel takes a little more or less.
+	roomStepMiB = 1024
+)
+
+// withRoom gives a machine the room to grow.
+func withRoom(vm config.VM, host sizing.Size, machine vmm.MachineSpec) vmm.MachineSpec {
+	machine.MaxCPUs = max(machine.CPUs, cmp.Or(vm.MaxCPUs, min(host.CPUs, roomCPUs)))
+	machine.MaxMemoryMiB = max(machine.MemoryMiB, cmp.Or(vm.MaxMemoryMiB, host.MemoryMiB/roomStepMiB*roomStepMiB))
+	return machine
 }
 
 // fit makes a machine that nobody gave a size large enough for what its
@@ -41,10 +60,12 @@ func fit(over config.Overrides, rule sizing.Rule, spec *specs.Spec, pod sizing.D
 	return over
 }
 
-// startingAt is the rule for a machine that is there.
-func startingAt(rule sizing.Rule, machine vmm.MachineSpec) sizing.Rule {
-	rule.Start = sizing.Size{CPUs: machine.CPUs, MemoryMiB: machine.MemoryMiB}
-	return rule
+// growing is the rule for a machine that is there.
+func growing(machine vmm.MachineSpec) sizing.Rule {
+	return sizing.Rule{
+		Start: sizing.Size{CPUs: machine.CPUs, MemoryMiB: machine.MemoryMiB},
+		Max:   sizing.Size{CPUs: machine.MaxCPUs, MemoryMiB: machine.MaxMemoryMiB},
+	}
 }
 
 // cgroupPlace is where a sandbox's processes are put on the host.

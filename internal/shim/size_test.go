@@ -8,6 +8,7 @@ import (
 	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/sizing"
+	"dougong.dev/dougong/internal/vmm"
 )
 
 func TestMachineFitsItsContainer(t *testing.T) {
@@ -39,6 +40,23 @@ func TestMachineFitsItsContainer(t *testing.T) {
 	}
 	if room := hostRoom(); room.CPUs < 1 || room.MemoryMiB < config.MinMemoryMiB {
 		t.Errorf("the host has %+v", room)
+	}
+}
+
+func TestRoomToGrow(t *testing.T) {
+	host := sizing.Size{CPUs: 64, MemoryMiB: 64300}
+	for name, c := range map[string]struct {
+		vm   config.VM
+		want sizing.Size
+	}{
+		"nothing said":  {config.VM{}, sizing.Size{CPUs: 16, MemoryMiB: 63488}},
+		"said":          {config.VM{MaxCPUs: 32, MaxMemoryMiB: 4000}, sizing.Size{CPUs: 32, MemoryMiB: 4000}},
+		"none, that is": {config.VM{MaxCPUs: 1, MaxMemoryMiB: 1}, sizing.Size{CPUs: 2, MemoryMiB: 512}},
+	} {
+		machine := withRoom(c.vm, host, vmm.MachineSpec{CPUs: 2, MemoryMiB: 512})
+		if rule := growing(machine); rule.Max != c.want || rule.Start != (sizing.Size{CPUs: 2, MemoryMiB: 512}) {
+			t.Errorf("%s: %+v, want up to %+v", name, rule, c.want)
+		}
 	}
 }
 

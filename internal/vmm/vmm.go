@@ -30,6 +30,9 @@ type MachineSpec struct {
 	MaxCPUs int
 	// MemoryMiB is the guest's memory in MiB.
 	MemoryMiB int
+	// MaxMemoryMiB is how much memory the guest can have when more is plugged in
+	// later; 0 means MemoryMiB.
+	MaxMemoryMiB int
 	// SharedMemory backs guest memory with a shared memfd, which vhost-user
 	// devices (Shares) need.
 	SharedMemory bool

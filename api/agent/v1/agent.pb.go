@@ -1503,6 +1503,87 @@ func (x *WaitOOMResponse) GetEnded() bool {
 	return false
 }
 
+type UseCPUsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At least 1.
+	Count         uint32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseCPUsRequest) Reset() {
+	*x = UseCPUsRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseCPUsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseCPUsRequest) ProtoMessage() {}
+
+func (x *UseCPUsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseCPUsRequest.ProtoReflect.Descriptor instead.
+func (*UseCPUsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *UseCPUsRequest) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type UseCPUsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UseCPUsResponse) Reset() {
+	*x = UseCPUsResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UseCPUsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UseCPUsResponse) ProtoMessage() {}
+
+func (x *UseCPUsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UseCPUsResponse.ProtoReflect.Descriptor instead.
+func (*UseCPUsResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1511,7 +1592,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1604,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[25]
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1617,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 type InfoResponse struct {
@@ -1554,7 +1635,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1647,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[26]
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1660,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -1632,7 +1713,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1644,7 +1725,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1657,7 +1738,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 type ShutdownResponse struct {
@@ -1668,7 +1749,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1761,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1774,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1803,7 +1884,10 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x04seen\x18\x02 \x01(\x04R\x04seen\"=\n" +
 	"\x0fWaitOOMResponse\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
-	"\x05ended\x18\x02 \x01(\bR\x05ended\"\r\n" +
+	"\x05ended\x18\x02 \x01(\bR\x05ended\"&\n" +
+	"\x0eUseCPUsRequest\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\rR\x05count\"\x11\n" +
+	"\x0fUseCPUsResponse\"\r\n" +
 	"\vInfoRequest\"\xe6\x01\n" +
 	"\fInfoResponse\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12%\n" +
@@ -1814,7 +1898,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\xdd\x06\n" +
+	"\x10ShutdownResponse2\xad\a\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12W\n" +
 	"\n" +
@@ -1824,7 +1908,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fCreateBundle\x12%.dougong.agent.v1.CreateBundleRequest\x1a&.dougong.agent.v1.CreateBundleResponse\x12]\n" +
 	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12c\n" +
 	"\x0eHoldNamespaces\x12'.dougong.agent.v1.HoldNamespacesRequest\x1a(.dougong.agent.v1.HoldNamespacesResponse\x12N\n" +
-	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12E\n" +
+	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12N\n" +
+	"\aUseCPUs\x12 .dougong.agent.v1.UseCPUsRequest\x1a!.dougong.agent.v1.UseCPUsResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
 
@@ -1840,7 +1925,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(*ConfigureRequest)(nil),       // 0: dougong.agent.v1.ConfigureRequest
 	(*ConfigureResponse)(nil),      // 1: dougong.agent.v1.ConfigureResponse
@@ -1867,16 +1952,18 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*IDMapping)(nil),              // 22: dougong.agent.v1.IDMapping
 	(*WaitOOMRequest)(nil),         // 23: dougong.agent.v1.WaitOOMRequest
 	(*WaitOOMResponse)(nil),        // 24: dougong.agent.v1.WaitOOMResponse
-	(*InfoRequest)(nil),            // 25: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),           // 26: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),        // 27: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 28: dougong.agent.v1.ShutdownResponse
-	nil,                            // 29: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*UseCPUsRequest)(nil),         // 25: dougong.agent.v1.UseCPUsRequest
+	(*UseCPUsResponse)(nil),        // 26: dougong.agent.v1.UseCPUsResponse
+	(*InfoRequest)(nil),            // 27: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),           // 28: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),        // 29: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),       // 30: dougong.agent.v1.ShutdownResponse
+	nil,                            // 31: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	4,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	5,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	29, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	31, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	6,  // 3: dougong.agent.v1.ConfigureRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
 	4,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	5,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
@@ -1898,20 +1985,22 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	18, // 21: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
 	20, // 22: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
 	23, // 23: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
-	25, // 24: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	27, // 25: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	1,  // 26: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	3,  // 27: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
-	9,  // 28: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	11, // 29: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	17, // 30: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	19, // 31: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	21, // 32: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
-	24, // 33: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	26, // 34: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	28, // 35: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	26, // [26:36] is the sub-list for method output_type
-	16, // [16:26] is the sub-list for method input_type
+	25, // 24: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
+	27, // 25: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	29, // 26: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	1,  // 27: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	3,  // 28: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
+	9,  // 29: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	11, // 30: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	17, // 31: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	19, // 32: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	21, // 33: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	24, // 34: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	26, // 35: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
+	28, // 36: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	30, // 37: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	27, // [27:38] is the sub-list for method output_type
+	16, // [16:27] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -1928,7 +2017,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -16,6 +16,7 @@ type AgentService interface {
 	DeleteBundle(context.Context, *DeleteBundleRequest) (*DeleteBundleResponse, error)
 	HoldNamespaces(context.Context, *HoldNamespacesRequest) (*HoldNamespacesResponse, error)
 	WaitOOM(context.Context, *WaitOOMRequest) (*WaitOOMResponse, error)
+	UseCPUs(context.Context, *UseCPUsRequest) (*UseCPUsResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
@@ -78,6 +79,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.WaitOOM(ctx, &req)
+			},
+			"UseCPUs": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req UseCPUsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.UseCPUs(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -166,6 +174,14 @@ func (c *agentClient) HoldNamespaces(ctx context.Context, req *HoldNamespacesReq
 func (c *agentClient) WaitOOM(ctx context.Context, req *WaitOOMRequest) (*WaitOOMResponse, error) {
 	var resp WaitOOMResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "WaitOOM", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) UseCPUs(ctx context.Context, req *UseCPUsRequest) (*UseCPUsResponse, error) {
+	var resp UseCPUsResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "UseCPUs", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

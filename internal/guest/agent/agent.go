@@ -78,6 +78,7 @@ func Run(version string) error {
 		boot:    boot,
 		runtime: container.Config{Binary: crunBinary, Args: []string{"--cgroup-manager=cgroupfs"}, Root: crunDir},
 		mounter: mounter,
+		devices: finder,
 		bundles: bundle.NewStore(oci.GuestBundles, mounter),
 	}
 	p.bundles.Prepare = prepareFor
@@ -118,6 +119,7 @@ type parts struct {
 	network *api.ConfigureRequest
 	runtime container.Config
 	mounter *mount.Mounter
+	devices *device.Finder
 	bundles *bundle.Store
 }
 

@@ -14,6 +14,7 @@ import (
 
 	api "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/guest/container"
+	"dougong.dev/dougong/internal/guest/cpu"
 	"dougong.dev/dougong/internal/guest/holder"
 	"dougong.dev/dougong/internal/guest/identity"
 	"dougong.dev/dougong/internal/guest/mount"
@@ -162,6 +163,19 @@ func (s *service) WaitOOM(ctx context.Context, r *api.WaitOOMRequest) (*api.Wait
 		return nil, err
 	}
 	return &api.WaitOOMResponse{Count: count, Ended: ended}, nil
+}
+
+// arrivalTimeout is what CPUs that were plugged in get to be found.
+const arrivalTimeout = 30 * time.Second
+
+// UseCPUs says how many of the machine's CPUs are used.
+func (s *service) UseCPUs(ctx context.Context, r *api.UseCPUsRequest) (*api.UseCPUsResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, arrivalTimeout)
+	defer cancel()
+	if err := cpu.Use(ctx, s.devices, "/sys", r.Count); err != nil {
+		return nil, err
+	}
+	return &api.UseCPUsResponse{}, nil
 }
 
 // Info tells figures of the machine.
