@@ -101,9 +101,6 @@ func growAndShrink(t *testing.T, in *installation, shared bool) {
 	// A block of so many bytes is in memory as a whole.
 	qemu := in.one("qemu")
 	in.must("exec", "box", "dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1")
-	if used := qemu.sharedMiB(t); used < 500 {
-		t.Errorf("after 600 MiB were used the host has given %d", used)
-	}
 	if shared {
 		in.must("exec", "box", "dd", "if=/dev/urandom", "of=/share/file", "bs=64M", "count=2")
 		if info, err := os.Stat(filepath.Join(in.dir, "share", "file")); err != nil || info.Size() != 128<<20 {
