@@ -129,7 +129,7 @@ test-containerd: setup-test build guest ## Run the tests of the shim under Debia
 	DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd) $(GO) -C test test $(TAGS) -count=1 -timeout $(if $(DOUGONG_LONG),90m,25m) $(TESTFLAGS) ./containerd 2>&1 | tee $(BUILD)/log/test-containerd.log
 
 # What every change runs; 'make test-containerd' takes longer, with other clients.
-SMOKE := ^Test(Run|Input|Task|ExecsEndFirst|Terminal|Attach|Snapshotters|KilledProcesses)$$
+SMOKE := ^Test(Run|Input|Task|ExecsEndFirst|Terminal|Attach|Snapshotters|KilledProcesses|NetworkNamespace|ForwardedPorts)$$
 .PHONY: test-containerd-smoke
 test-containerd-smoke: setup-test build guest ## Run a few of them
 	@mkdir -p $(BUILD)/log
