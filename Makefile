@@ -150,6 +150,11 @@ test-podman: setup-podman build guest ## Run tests of Podman with the OCI runtim
 	@mkdir -p $(BUILD)/log
 	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./podman 2>&1 | tee $(BUILD)/log/test-podman.log
 
+.PHONY: test-docker
+test-docker: setup-docker build guest ## Run tests of Docker with the OCI runtime, in VMs
+	@mkdir -p $(BUILD)/log
+	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./docker 2>&1 | tee $(BUILD)/log/test-docker.log
+
 .PHONY: test-oci
 test-oci: setup-test build guest ## Run the tests of the OCI runtime's commands, in VMs
 	@mkdir -p $(BUILD)/log

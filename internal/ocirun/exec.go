@@ -137,7 +137,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) error {
 	e := &execution{dir: dir, client: client, id: record.NewID()[:32]}
 	if err := e.start(ctx, r.Engine.ShimPath, o); err != nil {
 		e.discard(ctx)
-		return engine.CommandError(err)
+		return engine.CommandError(denied(err))
 	}
 	if o.Detach {
 		return nil

@@ -108,6 +108,43 @@ func TestStatusOf(t *testing.T) {
 	}
 }
 
+func TestGivenLeavesOutWhatAsksForNothing(t *testing.T) {
+	zero, one, none, share, weight := int64(0), int64(1), uint64(0), uint64(2), uint16(0)
+	r := &specs.LinuxResources{
+		Memory:  &specs.LinuxMemory{Limit: &one, Kernel: &zero, Swap: &zero, Reservation: &zero, Swappiness: &none}, //nolint:staticcheck // Docker sends it.
+		CPU:     &specs.LinuxCPU{Shares: &share, Period: &none, Quota: &zero, Cpus: "0"},
+		Pids:    &specs.LinuxPids{Limit: &zero},
+		BlockIO: &specs.LinuxBlockIO{Weight: &weight},
+	}
+	want := &specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &one}, CPU: &specs.LinuxCPU{Shares: &share, Cpus: "0"}, BlockIO: &specs.LinuxBlockIO{},
+	}
+	if diff := cmp.Diff(want, given(r)); diff != "" {
+		t.Error(diff)
+	}
+	if r.Pids == nil || r.Memory.Swap == nil {
+		t.Error("the caller's resources were changed")
+	}
+}
+
+func TestDenied(t *testing.T) {
+	for text, want := range map[string]string{"is a directory": "is a directory: permission denied", "permission denied": "permission denied"} {
+		err := denied(refused{text})
+		if err.Error() != want || !errdefs.IsPermissionDenied(err) {
+			t.Errorf("%q became %q", text, err)
+		}
+	}
+	if err := denied(errdefs.ErrNotFound); !errdefs.IsNotFound(err) || errdefs.IsPermissionDenied(err) {
+		t.Errorf("another error became %v", err)
+	}
+}
+
+// refused is an error of its class that does not say so.
+type refused struct{ text string }
+
+func (r refused) Error() string { return r.text }
+func (refused) Unwrap() error   { return errdefs.ErrPermissionDenied }
+
 func TestWritePID(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	if err := writePID(path, 42); err != nil {

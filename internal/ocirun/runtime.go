@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -62,9 +63,18 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) (*Container, erro
 	c := &Container{Sandbox: sandbox}
 	if err := c.create(ctx, r.Engine.ShimPath, launch, spec, o); err != nil {
 		c.discard(ctx)
-		return nil, err
+		return nil, denied(err)
 	}
 	return c, nil
+}
+
+// denied says "permission denied" of a command that cannot be executed for
+// whatever reason: callers of OCI runtimes look for these words.
+func denied(err error) error {
+	if errdefs.IsPermissionDenied(err) && !strings.Contains(err.Error(), "permission denied") {
+		return fmt.Errorf("%w: permission denied", err)
+	}
+	return err
 }
 
 // keepFiles keeps the caller's descriptors from our children. Whoever waits

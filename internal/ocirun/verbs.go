@@ -77,7 +77,7 @@ const resourcesType = "types.containerd.io/opencontainers/runtime-spec/1/LinuxRe
 
 // Update changes the limits of a container.
 func (r *Runtime) Update(ctx context.Context, id string, resources *specs.LinuxResources) error {
-	value, err := json.Marshal(resources)
+	value, err := json.Marshal(given(resources))
 	if err != nil {
 		return fmt.Errorf("encode resources: %w", err)
 	}
@@ -87,7 +87,48 @@ func (r *Runtime) Update(ctx context.Context, id string, resources *specs.LinuxR
 	})
 }
 
-// Process is one in a container, with its id in the guest.
+// given leaves out what is 0, which asks for no change: Docker sends all fields,
+// those among them that cgroups of version 2 do not have.
+func given(r *specs.LinuxResources) *specs.LinuxResources {
+	out := *r
+	if r.Memory != nil {
+		m := *r.Memory
+		//nolint:staticcheck // Kernel memory is deprecated, but Docker still sends it.
+		for _, p := range []**int64{&m.Limit, &m.Reservation, &m.Swap, &m.Kernel, &m.KernelTCP} {
+			dropZero(p)
+		}
+		dropZero(&m.Swappiness)
+		out.Memory = &m
+	}
+	if r.CPU != nil {
+		c := *r.CPU
+		for _, p := range []**uint64{&c.Shares, &c.Period, &c.RealtimePeriod, &c.Burst} {
+			dropZero(p)
+		}
+		for _, p := range []**int64{&c.Quota, &c.RealtimeRuntime} {
+			dropZero(p)
+		}
+		out.CPU = &c
+	}
+	if r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit == 0 {
+		out.Pids = nil
+	}
+	if r.BlockIO != nil {
+		b := *r.BlockIO
+		dropZero(&b.Weight)
+		out.BlockIO = &b
+	}
+	return &out
+}
+
+func dropZero[T int64 | uint64 | uint16](p **T) {
+	if *p != nil && **p == 0 {
+		*p = nil
+	}
+}
+
+// Process is one in a container. Its id is that of a process of the host which
+// stands for it, for a short while if it is not the first.
 type Process struct {
 	PID, UID int
 	Args     []string

@@ -71,6 +71,9 @@ func (d Dir) Socket() string { return filepath.Join(d.Path(), "task.sock") }
 // FilesSocket returns the path of the socket by which files are handed over.
 func (d Dir) FilesSocket() string { return filepath.Join(d.Path(), "files.sock") }
 
+// Empty returns an empty directory.
+func (d Dir) Empty() string { return filepath.Join(d.Path(), "empty") }
+
 // FIFOs returns the directory below which commands make FIFOs.
 func (d Dir) FIFOs() string { return filepath.Join(d.Path(), "io") }
 

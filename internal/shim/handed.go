@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/handover"
 	"dougong.dev/dougong/internal/sandbox"
 )
@@ -27,6 +28,9 @@ type proxy struct {
 	terminal *os.File
 
 	once sync.Once
+
+	showing sync.Mutex
+	shown   []*child.Process
 }
 
 // openStreams opens the standard streams that a request names, and returns the
@@ -199,6 +203,9 @@ func (x *proxy) tell(status uint32) {
 		if x.terminal != nil {
 			_ = x.terminal.Close()
 		}
+		x.showing.Lock()
+		x.hide()
+		x.showing.Unlock()
 		if _, err := x.line.Write([]byte{byte(status)}); err != nil {
 			slog.Debug("tell an exit status", "pid", x.pid, "error", err)
 		}

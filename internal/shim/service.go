@@ -36,6 +36,8 @@ type Service struct {
 	// publish, when set, sends an event to the daemon above. The service then
 	// also ends the sandbox with its container.
 	publish func(topic string, event proto.Message)
+	// nothing is an empty directory, for stand-ins that see no files.
+	nothing string
 	// handed has the files that commands have handed over, if any may.
 	handed *handover.Desk
 	// namespace is the daemon's name for what is not to be mixed up.
@@ -369,6 +371,9 @@ func (s *Service) Pids(ctx context.Context, r *task.PidsRequest) (*task.PidsResp
 	}
 	if l := s.life(r.ID); l != nil {
 		s.show(c, l, resp.Processes)
+	}
+	if x := s.proxy(r.ID, ""); x != nil {
+		resp.Processes = x.show(c, s.nothing, resp.Processes)
 	}
 	return resp, report(c, resp, s.standInPID(r.ID))
 }

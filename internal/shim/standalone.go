@@ -62,6 +62,10 @@ func (s *Standalone) Run(ctx context.Context) error {
 	Register(server, s.service)
 	if s.Files != nil {
 		s.service.handed = new(handover.Desk)
+		s.service.nothing = s.Dir.Empty()
+		if err := os.Mkdir(s.service.nothing, 0o500); err != nil {
+			return fmt.Errorf("make an empty directory: %w", err)
+		}
 		go s.service.handed.Serve(s.Files)
 		defer s.Files.Close()
 	}

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/test/enclave"
 )
 
 // suite is what all tests share.
@@ -97,14 +98,5 @@ func makeParts() error {
 		return err
 	}
 	suite.rootfs = filepath.Join(suite.base, "rootfs")
-	for _, dir := range []string{"bin", "etc", "tmp", "proc", "sys", "dev", "root"} {
-		if err := os.MkdirAll(filepath.Join(suite.rootfs, dir), 0o755); err != nil {
-			return err
-		}
-	}
-	script := `cp /bin/busybox "$0/bin/busybox" && for name in $(/bin/busybox --list); do ln -sf busybox "$0/bin/$name"; done; rm -f "$0/bin/busybox.link"; cp /bin/busybox "$0/bin/busybox.real" && mv "$0/bin/busybox.real" "$0/bin/busybox"`
-	if out, err := exec.Command("sh", "-c", script, suite.rootfs).CombinedOutput(); err != nil {
-		return fmt.Errorf("make a root file system: %w: %s; busybox comes with: make setup-test", err, out)
-	}
-	return nil
+	return enclave.RootFS(suite.rootfs)
 }

@@ -30,8 +30,12 @@ func TestQueries(t *testing.T) {
 		t.Errorf("ps prints:\n%s", got)
 	}
 	var pids []int
-	if err := json.Unmarshal([]byte(c.run("ps", "--format", "json", c.id)), &pids); err != nil || len(pids) != 2 {
-		t.Errorf("ps --format json: %v, %v", pids, err)
+	if err := json.Unmarshal([]byte(c.run("ps", "--format", "json", c.id)), &pids); err != nil || len(pids) != 2 || pids[0] != pid(t, c.pidFile()) {
+		t.Fatalf("ps --format json: %v, %v", pids, err)
+	}
+	// The other is a process of the host, for those who ask ps about it.
+	if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pids[1])); string(line) != "sleep\x001001\x00" {
+		t.Errorf("process %d is %q, %v", pids[1], line, err)
 	}
 	var event struct {
 		Type, ID string

@@ -12,7 +12,7 @@ import (
 
 // networks is where Podman's networks are described.
 func networks(args ...string) []string {
-	return append([]string{"--network-config-dir", filepath.Join(suite.base, "networks")}, args...)
+	return append([]string{"--network-config-dir", filepath.Join(suite.Base, "networks")}, args...)
 }
 
 // TestBridge publishes a port of a container on a bridge, and has another one

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/creack/pty"
+
+	"dougong.dev/dougong/test/enclave"
 )
 
 const patience = 90 * time.Second
@@ -28,24 +30,9 @@ func must(t *testing.T, args ...string) string {
 
 // leftovers are directories of containers and processes of ours.
 func leftovers() []string {
-	var left []string
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		left = nil
-		dirs, _ := filepath.Glob("/run/dougong/[0-9a-f]*")
-		left = append(left, dirs...)
-		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, path := range lines {
-			line, _ := os.ReadFile(path)
-			if bytes.HasPrefix(line, []byte(suite.bin)) || bytes.Contains(line, []byte(suite.base+"/root")) {
-				left = append(left, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
-			}
-		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return left
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	left := enclave.Processes(suite.Bin, 5*time.Second)
+	dirs, _ := filepath.Glob("/run/dougong/[0-9a-f]*")
+	return append(left, dirs...)
 }
 
 // none is the network that needs nothing of the host.
@@ -60,24 +47,8 @@ func start(t *testing.T, flags []string, script string) string {
 			t.Error(err)
 		}
 	})
-	await(t, "ready", func() string { out, _ := podman("logs", id); return out })
+	enclave.Await(t, "ready", func() string { out, _ := podman("logs", id); return out })
 	return id
-}
-
-// await waits until something says a text.
-func await(t *testing.T, text string, say func() string) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
-		said := say()
-		if strings.Contains(said, text) {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%q does not come, but %q", text, said)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
 }
 
 const sleeper = `trap "echo term; exit 5" TERM; echo ready; sleep 1000 & wait`
@@ -187,7 +158,7 @@ func TestExec(t *testing.T) {
 		}
 	}
 	must(t, "exec", "--detach", id, "sh", "-c", "sleep 777")
-	await(t, "sleep 777", func() string { return must(t, "top", id, "-o", "pid,args") })
+	enclave.Await(t, "sleep 777", func() string { return must(t, "top", id, "-o", "pid,args") })
 }
 
 // TestTerminal types into a container.
@@ -252,7 +223,7 @@ func TestFiles(t *testing.T) {
 		_ = os.Remove(to)
 	}
 	must(t, "cp", filepath.Join(dir, "ro", "file"), id+":/tmp/copied")
-	await(t, "host", func() string { out, _ := podman("exec", id, "cat", "/tmp/copied"); return out })
+	enclave.Await(t, "host", func() string { out, _ := podman("exec", id, "cat", "/tmp/copied"); return out })
 	must(t, "commit", "--quiet", id, "localhost/committed")
 	if got := must(t, append(append([]string{"run", "--rm"}, none...), "localhost/committed", "cat", "/tmp/made")...); got != "guest" {
 		t.Errorf("the committed image has %q", got)
@@ -263,7 +234,7 @@ func TestFiles(t *testing.T) {
 // TestLooks asks about a container.
 func TestLooks(t *testing.T) {
 	id := start(t, []string{"--health-cmd", "test -e /tmp/well", "--health-interval", "disable"}, sleeper)
-	if got := must(t, "top", id); !strings.Contains(got, "trap") || strings.Contains(got, suite.bin) || strings.Count(got, "\n") != 1 {
+	if got := must(t, "top", id); !strings.Contains(got, "trap") || strings.Contains(got, suite.Bin) || strings.Count(got, "\n") != 1 {
 		t.Errorf("top shows:\n%s", got)
 	}
 	var stats []struct {
@@ -281,7 +252,7 @@ func TestLooks(t *testing.T) {
 	if got := must(t, "generate", "kube", id); !strings.Contains(got, "kind: Pod") {
 		t.Errorf("generate kube prints:\n%s", got)
 	}
-	if got := must(t, "inspect", "--format", "{{.OCIRuntime}}", id); got != filepath.Join(suite.bin, "dougong") {
+	if got := must(t, "inspect", "--format", "{{.OCIRuntime}}", id); got != filepath.Join(suite.Bin, "dougong") {
 		t.Errorf("the runtime is %q", got)
 	}
 }
@@ -309,7 +280,7 @@ func TestKilledMachine(t *testing.T) {
 		t.Fatalf("the record is %s, %v", data, err)
 	}
 	killShim(t, id)
-	await(t, "exited 137", func() string {
+	enclave.Await(t, "exited 137", func() string {
 		return must(t, "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", id)
 	})
 	must(t, "start", id)
