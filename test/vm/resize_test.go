@@ -20,6 +20,15 @@ import (
 // update changes the limits of a container: CPUs in thousandths, memory in MiB.
 func (in *installation) update(name string, milliCPUs, memoryMiB int64) error {
 	in.t.Helper()
+	quota, period, limit := milliCPUs*100, uint64(100000), memoryMiB<<20
+	return in.updateTo(name, specs.LinuxResources{
+		CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &limit},
+	})
+}
+
+// updateTo changes the resources of a container, as containerd does.
+func (in *installation) updateTo(name string, r specs.LinuxResources) error {
+	in.t.Helper()
 	root, err := record.NewRoot(in.state)
 	if err != nil {
 		in.t.Fatal(err)
@@ -33,10 +42,7 @@ func (in *installation) update(name string, milliCPUs, memoryMiB int64) error {
 		in.t.Fatal(err)
 	}
 	defer client.Close()
-	quota, period, limit := milliCPUs*100, uint64(100000), memoryMiB<<20
-	data, err := json.Marshal(specs.LinuxResources{
-		CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}, Memory: &specs.LinuxMemory{Limit: &limit},
-	})
+	data, err := json.Marshal(r)
 	if err != nil {
 		in.t.Fatal(err)
 	}
@@ -131,4 +137,40 @@ func checkRefused(t *testing.T, in *installation) {
 	if limits := in.must("exec", "box", "cat", "/sys/fs/cgroup/cpu.max"); limits != "250000 100000" {
 		t.Errorf("after updates that were refused the limit is %q", limits)
 	}
+}
+
+// TestUpdateEveryResource changes each resource that a container can have, and
+// looks for it in the guest, or on the host where it is the host's.
+func TestUpdateEveryResource(t *testing.T) {
+	in := install(t)
+	in.must("run", "-d", "--name", "box", busybox(), "sleep", "1000")
+	err := in.updateTo("box", specs.LinuxResources{
+		CPU:            &specs.LinuxCPU{Shares: new(uint64(2048)), Quota: new(int64(20000)), Period: new(uint64(50000)), Burst: new(uint64(10000)), Cpus: "0"},
+		Memory:         &specs.LinuxMemory{Limit: new(int64(64 << 20)), Reservation: new(int64(32 << 20)), Swap: new(int64(96 << 20))},
+		Pids:           &specs.LinuxPids{Limit: new(int64(77))},
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB"}},
+		Unified:        map[string]string{"memory.high": "50331648"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]string{
+		"cpu.max": "20000 50000", "cpu.max.burst": "10000", "cpu.weight": "79",
+		"memory.max": "67108864", "memory.low": "33554432", "memory.high": "50331648", "pids.max": "77",
+	} {
+		if got := in.must("exec", "box", "cat", "/sys/fs/cgroup/"+file); got != want {
+			t.Errorf("%s is %q, want %q", file, got, want)
+		}
+	}
+	if len(in.cgroups()) > 0 {
+		data, err := os.ReadFile(cgroupFile(in.one("qemu").pid, "cpuset", "cpuset.cpus", "cpuset.cpus"))
+		if err != nil || strings.TrimSpace(string(data)) != "0" {
+			t.Errorf("on the host the CPUs are %q, %v", data, err)
+		}
+	}
+	err = in.updateTo("box", specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(100))}})
+	if err == nil || !strings.Contains(err.Error(), "linux.resources.blockIO") {
+		t.Errorf("what cannot be honoured gives %v", err)
+	}
+	in.must("rm", "-f", "box")
 }
