@@ -133,7 +133,11 @@ func setUp(t *testing.T, sandboxer, snapshotter string) (socket, critest string)
 	if err := d.configure(product(t, dir), sandboxer, snapshotter, address); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.start(os.Getenv("DOUGONG_CONTAINERD"), os.Getenv("DOUGONG_BIN")); err != nil {
+	daemons := os.Getenv("DOUGONG_CONTAINERD")
+	if sandboxer == old {
+		daemons = filepath.Join(filepath.Dir(daemons), old)
+	}
+	if err := d.start(daemons, os.Getenv("DOUGONG_BIN")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.stop)

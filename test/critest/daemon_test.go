@@ -77,6 +77,9 @@ type daemon struct {
 
 func (d *daemon) socket() string { return filepath.Join(d.dir, "c.sock") }
 
+// old stands for the distribution's containerd in place of a sandboxer.
+const old = "debian"
+
 // network is what CNI makes of a pod: a bridge with the host, and host ports.
 const network = `{"cniVersion": "0.4.0", "name": "critest", "plugins": [
   {"type": "bridge", "bridge": "cri0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
@@ -84,8 +87,8 @@ const network = `{"cniVersion": "0.4.0", "name": "critest", "plugins": [
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 `
 
-// daemonConfig is containerd's configuration: directory, socket, registry's
-// hosts, CNI's configuration, sandboxer, and the product's configuration.
+// daemonConfig is containerd's configuration: its directory, the product's
+// configuration, the sandboxer, the snapshotter, and the image of pause containers.
 const daemonConfig = `version = 3
 root = "%[1]s/root"
 state = "%[1]s/state"
@@ -117,9 +120,42 @@ sandboxer = %[3]q
 ConfigPath = %[2]q
 `
 
+// oldConfig is the same for the distribution's containerd, which knows no
+// sandboxers.
+const oldConfig = `version = 2
+root = "%[1]s/root"
+state = "%[1]s/state"
+[grpc]
+address = "%[1]s/c.sock"
+[ttrpc]
+address = "%[1]s/c.sock.ttrpc"
+[debug]
+level = "debug"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "registry.k8s.io/%[5]s"
+restrict_oom_score_adj = true
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = "%[1]s/certs"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "%[1]s/cni"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = %[4]q
+default_runtime_name = "dougong"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dougong]
+runtime_type = "io.containerd.dougong.v2"
+privileged_without_host_devices = true
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.dougong.options]
+ConfigPath = %[2]q
+`
+
 func (d *daemon) configure(product, sandboxer, snapshotter, registry string) error {
+	config := fmt.Sprintf(daemonConfig, d.dir, product, sandboxer, snapshotter, pauseImage)
+	if sandboxer == old {
+		config = fmt.Sprintf(oldConfig+"%[3]s", d.dir, product, "", snapshotter, pauseImage)
+	}
 	files := map[string]string{
-		"config.toml":               fmt.Sprintf(daemonConfig, d.dir, product, sandboxer, snapshotter, pauseImage),
+		"config.toml":               config,
 		"cni/10-critest.conflist":   fmt.Sprintf(network, filepath.Join(d.dir, "ipam")),
 		"certs/_default/hosts.toml": fmt.Sprintf("server = \"http://%[1]s\"\n[host.\"http://%[1]s\"]\n", registry),
 	}

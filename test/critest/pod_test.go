@@ -20,10 +20,11 @@ type client struct {
 }
 
 // eachSandboxer runs a test with pods that are made by annotations of a
-// container, and by the Sandbox service.
+// container, and by the Sandbox service, and with the distribution's containerd,
+// which asks for the sandbox of each container.
 func eachSandboxer(t *testing.T, test func(t *testing.T, c *client)) {
 	t.Helper()
-	for _, sandboxer := range []string{"podsandbox", "shim"} {
+	for _, sandboxer := range []string{"podsandbox", "shim", old} {
 		t.Run(sandboxer, func(t *testing.T) { test(t, newClient(t, sandboxer, "overlayfs")) })
 	}
 }
