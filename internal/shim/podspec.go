@@ -3,6 +3,7 @@ package shim
 import (
 	"fmt"
 	"maps"
+	"path"
 	"strconv"
 	"strings"
 
@@ -35,15 +36,16 @@ func podSpec(id, netns string, config *cri.PodSandboxConfig, annotations map[str
 		Version: oci.GuestVersion, Hostname: config.GetHostname(), Process: &specs.Process{Args: []string{"pause"}, Cwd: "/"},
 		Annotations: map[string]string{}, Linux: &specs.Linux{Sysctl: config.GetLinux().GetSysctls()},
 	}
+	spec.Linux.CgroupsPath = podCgroup(config.GetLinux().GetCgroupParent(), id)
 	maps.Copy(spec.Annotations, config.GetAnnotations())
 	maps.Copy(spec.Annotations, annotations)
 	maps.Copy(spec.Annotations, limitAnnotations(config.GetLinux().GetResources()))
 	spec.Annotations["io.kubernetes.cri.container-type"] = "sandbox"
 	spec.Annotations["io.kubernetes.cri.sandbox-id"] = id
 	options := config.GetLinux().GetSecurityContext().GetNamespaceOptions()
-	add := func(kind specs.LinuxNamespaceType, mode cri.NamespaceMode, path string) {
+	add := func(kind specs.LinuxNamespaceType, mode cri.NamespaceMode, at string) {
 		if mode != cri.NamespaceMode_NAMESPACE_MODE_NODE {
-			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
+			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: at})
 		}
 	}
 	add(specs.MountNamespace, 0, "")
@@ -56,6 +58,18 @@ func podSpec(id, netns string, config *cri.PodSandboxConfig, annotations map[str
 		spec.Linux.UIDMappings, spec.Linux.GIDMappings = idMappings(users.GetUids()), idMappings(users.GetGids())
 	}
 	return spec
+}
+
+// podCgroup is where containerd puts the container that stands for a pod: below a
+// path, or as a scope in a slice of systemd's. Without a parent it says nothing.
+func podCgroup(parent, id string) string {
+	switch {
+	case parent == "":
+		return ""
+	case strings.HasSuffix(parent, ".slice"):
+		return path.Base(parent) + ":cri-containerd:" + id
+	}
+	return path.Join(parent, id)
 }
 
 func idMappings(in []*cri.IDMapping) []specs.LinuxIDMapping {
@@ -81,14 +95,14 @@ func limitAnnotations(r *cri.LinuxContainerResources) map[string]string {
 
 // podFiles are those of a pod that its containers have unless they bring their
 // own, by their paths. What the pod says nothing about is the host's.
-func podFiles(config *cri.PodSandboxConfig, read func(path string) ([]byte, error)) (map[string]string, error) {
+func podFiles(config *cri.PodSandboxConfig, read func(name string) ([]byte, error)) (map[string]string, error) {
 	files := map[string]string{}
-	for _, path := range []string{"/etc/hosts", "/etc/resolv.conf"} {
-		content, err := read(path)
+	for _, name := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+		content, err := read(name)
 		if err != nil {
 			return nil, fmt.Errorf("make the pod's files: %w", err)
 		}
-		files[path] = string(content)
+		files[name] = string(content)
 	}
 	if host := config.GetHostname(); host != "" {
 		files["/etc/hostname"] = host + "\n"

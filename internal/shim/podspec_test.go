@@ -66,6 +66,16 @@ func TestPodSpec(t *testing.T) {
 	}
 }
 
+func TestPodCgroup(t *testing.T) {
+	for parent, want := range map[string]string{
+		"": "", "/kubepods/pod1": "/kubepods/pod1/p1", "/kubepods.slice/kubepods-pod1.slice": "kubepods-pod1.slice:cri-containerd:p1",
+	} {
+		if got := podCgroup(parent, "p1"); got != want {
+			t.Errorf("below %q it is %q, want %q", parent, got, want)
+		}
+	}
+}
+
 func TestPodSpecNamespaces(t *testing.T) {
 	node := cri.NamespaceMode_NAMESPACE_MODE_NODE
 	for name, options := range map[string]*cri.NamespaceOption{"network": {Network: node}, "pid": {Pid: node}, "ipc": {Ipc: node}} {
