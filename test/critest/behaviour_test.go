@@ -161,3 +161,22 @@ func testStats(t *testing.T, c *client, pod, config string) {
 	})
 	c.ok("stop", "-t", "0", id)
 }
+
+// What a VM cannot share is refused with the reason, and leaves nothing.
+func TestRefusals(t *testing.T) {
+	eachSandboxer(t, func(t *testing.T, c *client) {
+		for name, tt := range map[string]struct{ options, reason string }{
+			"network": {`"network":2`, "hostNetwork"},
+			"pid":     {`"pid":2`, "hostPID"},
+			"ipc":     {`"ipc":2`, "hostIPC"},
+		} {
+			config := c.file(name+".json", fmt.Sprintf(`{"metadata":{"name":%q,"namespace":"default","uid":%[1]q,"attempt":1},"linux":{"security_context":{"namespace_options":{%s}}}}`, name, tt.options))
+			if out, err := c.run("runp", config); err == nil || !strings.Contains(err.Error(), tt.reason) {
+				t.Errorf("the host's %s gives %q, %v", name, out, err)
+			}
+		}
+		if left := c.processes(""); len(left) > 0 {
+			t.Errorf("processes %v are left", left)
+		}
+	})
+}
