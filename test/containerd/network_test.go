@@ -1,7 +1,9 @@
 package containerd
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,6 +214,34 @@ nc -l -p 9000 -e wc; exec sleep 1000`)
 		d.remove("ports")
 		if out, err := inside(busyboxPath + " nc -w 5 127.0.0.1 8080 </dev/null"); err == nil || !strings.Contains(out, "refused") {
 			t.Errorf("after the end: %q, %v", out, err)
+		}
+		l.same(before)
+	})
+}
+
+// TestNetworkAfterFailure gives the namespace back when the machine does not
+// come up, and the next container gets it.
+func TestNetworkAfterFailure(t *testing.T) {
+	newest(t, func(t *testing.T, d *daemon) {
+		l := newLab(t)
+		before := l.dump()
+		text, err := os.ReadFile(suite.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken := filepath.Join(t.TempDir(), "config.toml")
+		if err := os.WriteFile(broken, []byte(strings.Replace(string(text), "vmlinux", "initramfs.cpio", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args := append([]string{"run", "--rm", "--runtime", runtimeName, "--runtime-config-path", broken}, l.flags()...)
+		r := d.ctr(t, append(args, imageName, "broken", "true")...)
+		if r.code == 0 || !strings.Contains(r.err, "kernel") {
+			t.Errorf("a machine without a kernel gives %+v", r)
+		}
+		d.remove("broken")
+		l.same(before)
+		if r := d.run(t, "whole", l.flags(), "ping", "-c", "1", "-W", "10", "10.9.0.1"); r.code != 0 {
+			t.Errorf("afterwards a container has no network: %+v", r)
 		}
 		l.same(before)
 	})
