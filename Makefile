@@ -231,7 +231,7 @@ test-site-quick: setup-site-quick site $(BUILD)/site-node/.installed ## Check th
 test-site: setup-site site $(BUILD)/site-node/.installed ## Check that, and open each page in Chromium; pictures in _build/site-pictures
 	@mkdir -p $(BUILD)/log
 	DOUGONG_SITE=$(abspath $(BUILD)/site) DOUGONG_SITE_NODE=$(abspath $(BUILD)/site-node) DOUGONG_SITE_PICTURES=$(abspath $(BUILD)/site-pictures) \
-		$(GO) -C test test $(TAGS) -count=1 -timeout 30m $(TESTFLAGS) ./site 2>&1 | tee $(BUILD)/log/test-site.log
+		$(GO) -C test test $(TAGS) -count=1 -p 1 -timeout 40m $(TESTFLAGS) ./site/... 2>&1 | tee $(BUILD)/log/test-site.log
 
 # Checkers of HTML and accessibility, at the versions of the lock file.
 $(BUILD)/site-node/.installed: test/site/package.json test/site/package-lock.json
