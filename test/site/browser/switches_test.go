@@ -20,6 +20,7 @@ func TestSwitches(t *testing.T) {
 			if !isDark(b.background()) {
 				t.Errorf("the button leaves the background %s", b.background())
 			}
+			b.picture("turned-dark-" + page)
 			b.turnLanguage("zh-cn/"+page, "zh-CN")
 			// The choice goes along to the next page, against the system's.
 			if !isDark(b.background()) {
