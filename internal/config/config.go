@@ -97,6 +97,8 @@ type Runtime struct {
 	State    string     `toml:"state" doc:"Directory of running sandboxes; it should be emptied at boot."`
 	Shim     string     `toml:"shim" doc:"Path of containerd-shim-dougong-v2. Empty: beside the dougong binary, then PATH."`
 	LogLevel slog.Level `toml:"log_level" doc:"What the sandbox process logs: debug, info, warn or error."`
+
+	KataAnnotations bool `toml:"kata_annotations" doc:"Understand some annotations by the names that Kata Containers has for them; docs/migrate-from-kata.md lists them."`
 }
 
 // Default returns the configuration without any file.

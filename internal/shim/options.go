@@ -39,7 +39,11 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 	if err != nil {
 		return sandbox.Options{}, err
 	}
-	over, err := config.ParseAnnotations(spec.Annotations)
+	cfg, annotations, err := cfg.FromKata(spec.Annotations)
+	if err != nil {
+		return sandbox.Options{}, err
+	}
+	over, err := config.ParseAnnotations(annotations)
 	if err != nil {
 		return sandbox.Options{}, err
 	}
