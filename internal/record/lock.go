@@ -16,8 +16,10 @@ var errLocked = errors.New("locked by a living process")
 // closed it or died.
 type Lock struct{ file *os.File }
 
-func acquire(path string) (*Lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+// acquire takes the lock at path; flags may have os.O_CREATE. Who only looks
+// must not make one: its directory may just be on its way out.
+func acquire(path string, flags int) (*Lock, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}

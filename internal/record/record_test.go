@@ -1,9 +1,11 @@
 package record
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,16 +172,76 @@ func TestSweepOfTheDead(t *testing.T) {
 
 func TestSweepOfTheUnfinished(t *testing.T) {
 	r := newRoot(t)
-	stale := filepath.Join(r.path, ".new-x")
-	if err := os.Mkdir(stale, 0o700); err != nil {
+	staged := func(name string, locked bool) string {
+		path := filepath.Join(r.path, stagingPrefix+name)
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if locked {
+			if err := os.WriteFile(filepath.Join(path, fileLock), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return path
+	}
+	dead, old, fresh := staged("dead", true), staged("old", false), staged("new", false)
+	before := time.Now().Add(-2 * stagingTime)
+	if err := os.Chtimes(old, before, before); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Sweep(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(stale); !os.IsNotExist(err) {
-		t.Errorf("directory of an unfinished sandbox: %v", err)
+	for _, path := range []string{dead, old} {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s, of an unfinished sandbox: %v", path, err)
+		}
 	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Errorf("a directory that is just being made: %v", err)
+	}
+}
+
+// TestSweepWhileMaking has sandboxes made while others sweep all the time.
+func TestSweepWhileMaking(t *testing.T) {
+	r := newRoot(t)
+	done := make(chan struct{})
+	var sweepers sync.WaitGroup
+	for range 2 {
+		sweepers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					_ = r.Sweep()
+				}
+			}
+		})
+	}
+	var makers sync.WaitGroup
+	for i := range 4 {
+		makers.Go(func() {
+			for j := range 100 {
+				id := fmt.Sprintf("a%d-%d", i, j)
+				d, lock, err := r.Create(Record{ID: id, Name: id})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !d.Alive() {
+					t.Errorf("%s is not alive", id)
+				}
+				if err := d.Remove(); err != nil {
+					t.Error(err)
+				}
+				_ = lock.Close()
+			}
+		})
+	}
+	makers.Wait()
+	close(done)
+	sweepers.Wait()
 }
 
 func TestFirstExitStays(t *testing.T) {

@@ -60,24 +60,9 @@ func (r Root) Create(rec Record) (Dir, *Lock, error) {
 		return Dir{}, nil, fmt.Errorf("name %q: want letters, digits, '_', '.' and '-', starting with a letter or digit: %w", rec.Name, errdefs.ErrInvalidArgument)
 	}
 	d := Dir{ID: rec.ID, root: r.path}
-	// The directory appears with its lock already held, or a sweeper that
-	// runs at this moment would take it for a dead one.
-	staging := filepath.Join(r.path, ".new-"+rec.ID)
-	if err := os.Mkdir(staging, 0o700); err != nil {
-		return Dir{}, nil, fmt.Errorf("make directory of sandbox: %w", err)
-	}
-	lock, err := acquire(filepath.Join(staging, fileLock))
+	lock, err := r.stage(d)
 	if err != nil {
-		_ = os.RemoveAll(staging)
 		return Dir{}, nil, err
-	}
-	if err := os.Rename(staging, d.Path()); err != nil {
-		_ = lock.Close()
-		_ = os.RemoveAll(staging)
-		if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
-			return Dir{}, nil, fmt.Errorf("container with id %q exists already: %w", rec.ID, errdefs.ErrAlreadyExists)
-		}
-		return Dir{}, nil, fmt.Errorf("make directory of sandbox: %w", err)
 	}
 	if err := r.fill(d, rec); err != nil {
 		_ = os.RemoveAll(d.Path())
@@ -86,6 +71,36 @@ func (r Root) Create(rec Record) (Dir, *Lock, error) {
 	}
 	return d, lock, nil
 }
+
+// stage makes the directory of a sandbox, which appears with its lock already
+// held: a sweeper that runs at this moment would take it for a dead one. One
+// that comes before the lock is held does so, and then it is made once more.
+func (r Root) stage(d Dir) (*Lock, error) {
+	for {
+		staging, err := os.MkdirTemp(r.path, stagingPrefix)
+		if err != nil {
+			return nil, fmt.Errorf("make directory of sandbox: %w", err)
+		}
+		lock, err := acquire(filepath.Join(staging, fileLock), os.O_CREATE)
+		if err == nil {
+			if err = os.Rename(staging, d.Path()); err == nil {
+				return lock, nil
+			}
+			_ = lock.Close()
+		}
+		_ = os.RemoveAll(staging)
+		switch {
+		case errors.Is(err, errLocked) || errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY):
+			return nil, fmt.Errorf("container with id %q exists already: %w", d.ID, errdefs.ErrAlreadyExists)
+		default:
+			return nil, fmt.Errorf("make directory of sandbox: %w", err)
+		}
+	}
+}
+
+// stagingPrefix begins the names of directories that are being made.
+const stagingPrefix = ".new-"
 
 func (r Root) fill(d Dir, rec Record) error {
 	if err := d.write(fileRecord, rec); err != nil {
@@ -176,7 +191,16 @@ func (d Dir) Remove() error {
 			_ = os.Remove(link)
 		}
 	}
-	if err := os.RemoveAll(d.Path()); err != nil {
+	// Out of everybody's way first: a sweeper that finds it without its lock
+	// would note the end in it.
+	gone, err := os.MkdirTemp(d.root, stagingPrefix)
+	if err == nil {
+		err = os.Rename(d.Path(), filepath.Join(gone, d.ID))
+		if rerr := os.RemoveAll(gone); err == nil {
+			err = rerr
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove state of sandbox %s: %w", d.ID, err)
 	}
 	return nil
@@ -185,7 +209,7 @@ func (d Dir) Remove() error {
 // Alive reports whether the sandbox process (or the command that is about to
 // start it) still lives.
 func (d Dir) Alive() bool {
-	lock, err := acquire(filepath.Join(d.Path(), fileLock))
+	lock, err := acquire(filepath.Join(d.Path(), fileLock), 0)
 	if err != nil {
 		return errors.Is(err, errLocked)
 	}
@@ -229,19 +253,34 @@ func (d Dir) settle() error {
 	return nil
 }
 
+// stagingTime is far longer than a directory takes until it has its lock.
+const stagingTime = time.Minute
+
 // sweepStaging removes directories whose creator died before they were complete.
 func (r Root) sweepStaging() error {
-	stale, err := filepath.Glob(filepath.Join(r.path, ".new-*"))
+	stale, err := filepath.Glob(filepath.Join(r.path, stagingPrefix+"*"))
 	if err != nil {
 		return fmt.Errorf("list sandboxes being made: %w", err)
 	}
 	for _, path := range stale {
-		lock, err := acquire(filepath.Join(path, fileLock))
-		if err != nil {
-			continue
-		}
-		_ = os.RemoveAll(path)
-		_ = lock.Close()
+		sweepStaged(path)
 	}
 	return nil
+}
+
+func sweepStaged(path string) {
+	locked := filepath.Join(path, fileLock)
+	if _, err := os.Lstat(locked); err != nil {
+		// Its creator is about to lock it, or has died before it could.
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > stagingTime {
+			_ = os.RemoveAll(path)
+		}
+		return
+	}
+	lock, err := acquire(locked, 0)
+	if err != nil {
+		return
+	}
+	_ = os.RemoveAll(path)
+	_ = lock.Close()
 }
