@@ -39,6 +39,8 @@ type Process struct {
 	pid uint32
 	// startedAt is when the process was about to be started.
 	startedAt time.Time
+	// answered is closed when the guest has answered to the start, nil before it.
+	answered chan struct{}
 
 	status   uint32
 	exitedAt time.Time
@@ -87,9 +89,10 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 			return 0, p.c.sandbox.lostOr(err)
 		}
 	}
-	p.setStarted(time.Now())
+	answered := p.setStarted(time.Now())
 	done := p.c.sandbox.phase(ctx, "start")
 	resp, err := p.c.task().Start(ctx, &task.StartRequest{ID: p.c.ID, ExecID: p.execID})
+	close(answered)
 	done()
 	if err != nil {
 		return 0, p.c.sandbox.lostOr(err)
@@ -122,7 +125,24 @@ func (p *Process) await() {
 		p.awaitExecs()
 	}
 	p.drain()
+	p.awaitAnswer()
 	p.finish(status, at, err)
+}
+
+// awaitAnswer holds the exit back until the guest has answered to the start: a
+// process can end before that, and those who hear of its end may end the
+// machine. A guest that does not answer holds it up for a bounded time.
+func (p *Process) awaitAnswer() {
+	p.mu.Lock()
+	answered := p.answered
+	p.mu.Unlock()
+	if answered == nil {
+		return
+	}
+	select {
+	case <-answered:
+	case <-time.After(p.c.sandbox.opts.DrainTimeout):
+	}
 }
 
 // within corrects a time of the guest, whose clock is a little off or may lie.
@@ -133,10 +153,13 @@ func within(at, earliest, now time.Time) time.Time {
 	return at
 }
 
-func (p *Process) setStarted(at time.Time) {
+// setStarted notes the time of a start, and returns what is to be closed when
+// the guest has answered to it.
+func (p *Process) setStarted(at time.Time) (answered chan<- struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.startedAt = at
+	p.startedAt, p.answered = at, make(chan struct{})
+	return p.answered
 }
 
 func (p *Process) started() time.Time {
