@@ -59,15 +59,16 @@ func Await(ctx context.Context, line Line) error {
 // line from then on; on an error line is closed.
 func Connect(ctx context.Context, line Line) (*Client, error) {
 	c := &Client{session: transport.NewHost(line)}
-	if err := c.connect(ctx, line); err != nil {
+	if err := c.connect(ctx, func() error { return transport.TakeLine(line) }); err != nil {
 		_ = c.session.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *Client) connect(ctx context.Context, line io.Writer) error {
-	hello, err := c.awaitHello(ctx, line)
+// connect waits for the hello, which begin asks for, and for the services.
+func (c *Client) connect(ctx context.Context, begin func() error) error {
+	hello, err := c.awaitHello(ctx, begin)
 	if err != nil {
 		return fmt.Errorf("wait for the guest agent: %w", err)
 	}
@@ -82,17 +83,17 @@ func (c *Client) connect(ctx context.Context, line io.Writer) error {
 	return nil
 }
 
-// awaitHello takes the line and accepts the one connection by which the guest
-// says that it is ready. It does so at once, and would be refused if nobody
-// listened yet; the session itself has sent nothing before.
-func (c *Client) awaitHello(ctx context.Context, line io.Writer) (transport.Hello, error) {
+// awaitHello begins the session and accepts the one connection by which the
+// guest says that it is ready. It does so at once, and would be refused if
+// nobody listened yet; the session itself has sent nothing before.
+func (c *Client) awaitHello(ctx context.Context, begin func() error) (transport.Hello, error) {
 	var hello transport.Hello
 	listener, err := c.session.Listen(transport.PortReady)
 	if err != nil {
 		return hello, err
 	}
 	defer listener.Close()
-	if err := transport.TakeLine(line); err != nil {
+	if err := begin(); err != nil {
 		return hello, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })

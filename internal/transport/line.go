@@ -11,9 +11,13 @@ import (
 // offers it with one byte when it is up, and begins its session only when it
 // has read one. In between a machine can be saved and started again any
 // number of times, since no end has any state yet.
+//
+// A host that wants the guest exercised before begins a rehearsal instead, after
+// which the line is on offer again.
 const (
-	lineOffered byte = 'R'
-	lineTaken   byte = 'G'
+	lineOffered   byte = 'R'
+	lineTaken     byte = 'G'
+	lineRehearsed byte = 'P'
 )
 
 // errLine says that the other end does not speak as agreed.
@@ -35,15 +39,35 @@ func NewStillLine(line io.ReadWriteCloser) *StillLine {
 }
 
 // Offer tells the host that the guest is up and waits until it takes the
-// line. It is called once.
-func (l *StillLine) Offer() error {
+// line. Before that the host may ask for rehearsals, each of which play serves
+// until it has ended. It is called once.
+func (l *StillLine) Offer(play func(*Rehearsal) error) error {
 	defer close(l.taken)
-	if _, err := l.ReadWriteCloser.Write([]byte{lineOffered}); err != nil {
-		l.err = fmt.Errorf("offer the line: %w", err)
-		return l.err
-	}
-	l.err = readByte(l.ReadWriteCloser, lineTaken)
+	l.err = l.offer(play)
 	return l.err
+}
+
+func (l *StillLine) offer(play func(*Rehearsal) error) error {
+	for {
+		if _, err := l.ReadWriteCloser.Write([]byte{lineOffered}); err != nil {
+			return fmt.Errorf("offer the line: %w", err)
+		}
+		var b [1]byte
+		if err := readWord(l.ReadWriteCloser, &b); err != nil {
+			return err
+		}
+		switch b[0] {
+		case lineTaken:
+			return nil
+		case lineRehearsed:
+		default:
+			return errLine
+		}
+		r := NewRehearsal(l.ReadWriteCloser)
+		if err := errors.Join(play(r), r.End()); err != nil {
+			return err
+		}
+	}
 }
 
 // Read implements io.Reader.
@@ -88,11 +112,18 @@ func TakeLine(line io.Writer) error {
 
 func readByte(line io.Reader, want byte) error {
 	var b [1]byte
-	if _, err := io.ReadFull(line, b[:]); err != nil {
-		return fmt.Errorf("wait for the other end of the line: %w", err)
+	if err := readWord(line, &b); err != nil {
+		return err
 	}
 	if b[0] != want {
 		return errLine
+	}
+	return nil
+}
+
+func readWord(line io.Reader, b *[1]byte) error {
+	if _, err := io.ReadFull(line, b[:]); err != nil {
+		return fmt.Errorf("wait for the other end of the line: %w", err)
 	}
 	return nil
 }

@@ -10,10 +10,13 @@ import (
 	"time"
 )
 
+// noRehearsal is for lines of which none is asked.
+func noRehearsal(*Rehearsal) error { return errors.New("nobody asked for a rehearsal") }
+
 func TestLine(t *testing.T) {
 	host, guest := net.Pipe()
 	offered := make(chan error, 1)
-	go func() { offered <- NewStillLine(guest).Offer() }()
+	go func() { offered <- NewStillLine(guest).Offer(noRehearsal) }()
 	if err := AwaitLine(host); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +53,7 @@ func testStillLine(t *testing.T) {
 	host, guest := net.Pipe()
 	still := NewStillLine(guest)
 	go func() { _, _ = still.Write([]byte("hello")) }()
-	go func() { _ = still.Offer() }()
+	go func() { _ = still.Offer(noRehearsal) }()
 	if err := AwaitLine(host); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +90,7 @@ func TestSessionOverStillLine(t *testing.T) {
 		}
 		dialed <- err
 	}()
-	go func() { _ = still.Offer() }()
+	go func() { _ = still.Offer(noRehearsal) }()
 	if err := AwaitLine(near); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +126,7 @@ func TestStillLineThatIsNotTaken(t *testing.T) {
 		read <- err
 	}()
 	go func() { _ = AwaitLine(host); _ = host.Close() }()
-	if err := still.Offer(); err == nil {
+	if err := still.Offer(noRehearsal); err == nil {
 		t.Error("no error from a line that ended")
 	}
 	if err := <-read; err == nil {

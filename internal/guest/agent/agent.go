@@ -113,7 +113,11 @@ type parts struct {
 	// boot has the steps of the start up to the agent's own.
 	boot stamp.List
 	// offer tells the host that the guest is up, and returns when it listens.
-	offer func() error
+	// Before that it may want rehearsals, which play serves.
+	offer func(play func(*transport.Rehearsal) error) error
+	// tasks has reaped the orphans of this process since an earlier session,
+	// nil where this is the first.
+	tasks *container.Service
 	// network is what the network was configured as before the machine was
 	// saved, nil where it was not.
 	network *api.ConfigureRequest
@@ -131,7 +135,11 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	}
 	streams := transport.NewStreams(listener)
 	defer func() { _ = streams.Close() }()
-	tasks, err := container.NewService(ctx, p.runtime, streams)
+	if p.tasks == nil {
+		p.tasks, err = container.NewService(ctx, p.runtime, streams)
+	} else {
+		p.tasks = p.tasks.With(streams)
+	}
 	if err != nil {
 		return err
 	}
@@ -149,8 +157,8 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
 	}
-	vm := newService(p, tasks, control.forget)
-	task.RegisterTTRPCTaskService(server, tasks)
+	vm := newService(p, control.forget)
+	task.RegisterTTRPCTaskService(server, p.tasks)
 	api.RegisterAgentService(server, vm)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, control) }()
@@ -186,13 +194,30 @@ func introduce(ctx context.Context, session transport.Session, p parts) error {
 	said := make(chan error, 1)
 	// It is on its way up to the line, and waits there.
 	go func() { said <- sayHello(ctx, session, message) }()
-	if err := p.offer(); err != nil {
+	if err := p.offer(func(r *transport.Rehearsal) error { return play(ctx, r, p) }); err != nil {
 		return err
 	}
 	limit := time.AfterFunc(readyTimeout, cancel)
 	defer limit.Stop()
 	return <-said
 }
+
+// play serves a rehearsal that the host directs.
+func play(ctx context.Context, r *transport.Rehearsal, p parts) error {
+	p.offer = taken
+	session := transport.NewGuest(r)
+	err := serve(ctx, session, p)
+	_ = session.Close()
+	// The machine waits for a while now, and then has better to do.
+	debug.FreeOSMemory()
+	if errors.Is(err, errHostGone) {
+		return nil
+	}
+	return err
+}
+
+// taken is the offer of a line that was never still.
+func taken(func(*transport.Rehearsal) error) error { return nil }
 
 func sayHello(ctx context.Context, session transport.Session, message []byte) error {
 	conn, err := session.Dial(ctx, transport.PortReady)

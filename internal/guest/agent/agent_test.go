@@ -74,6 +74,7 @@ type machine struct {
 	*testing.T
 	dir   string
 	host  transport.Session
+	open  func(ctx context.Context, id string) (net.Conn, error)
 	vm    api.AgentService
 	tasks task.TTRPCTaskService
 	ended chan error
@@ -84,6 +85,7 @@ func boot(t *testing.T) *machine {
 	m := &machine{T: t, dir: t.TempDir(), ended: make(chan error, 1)}
 	a, b := net.Pipe()
 	m.host = transport.NewHost(a)
+	m.open = func(ctx context.Context, id string) (net.Conn, error) { return transport.OpenStream(ctx, m.host, id) }
 	ready, err := m.host.Listen(transport.PortReady)
 	m.check(err)
 	guest := transport.NewGuest(b)
@@ -95,7 +97,7 @@ func boot(t *testing.T) *machine {
 			runtime: container.Config{
 				Binary: "crun", Args: []string{"--cgroup-manager=cgroupfs"}, Root: filepath.Join(m.dir, "crun"),
 			},
-			offer:   func() error { return nil },
+			offer:   taken,
 			boot:    stamp.List{{Step: "agent", Microseconds: 1}},
 			mounter: mounter, bundles: bundle.NewStore(filepath.Join(m.dir, "bundles"), mounter),
 		})
@@ -164,7 +166,7 @@ func (m *machine) start(id, script string) net.Conn {
 		},
 	})
 	m.check(err)
-	out, err := transport.OpenStream(m.context(), m.host, id)
+	out, err := m.open(m.context(), id)
 	m.check(err)
 	_, err = m.tasks.Create(m.context(), &task.CreateTaskRequest{ID: id, Bundle: made.Bundle, Stdout: id})
 	m.check(err)

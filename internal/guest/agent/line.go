@@ -61,11 +61,11 @@ type ports interface {
 
 // connect opens the line that the command line names. Nothing is sent before
 // offer is called, which returns when the host has taken the line.
-func connect(ctx context.Context, line commandLine, from ports) (session transport.Session, offer func() error, err error) {
+func connect(ctx context.Context, line commandLine, from ports) (session transport.Session, offer func(func(*transport.Rehearsal) error) error, err error) {
 	switch kind := line["dougong.transport"]; kind {
 	case "vsock":
 		session, err = transport.NewVsockGuest()
-		return session, func() error { return nil }, err
+		return session, taken, err
 	case "", "virtio-serial":
 		port, err := openPort(ctx, from)
 		if err != nil {

@@ -43,7 +43,7 @@ func rehearse(ctx context.Context, p parts) error {
 		return fmt.Errorf("rehearse: %w", err)
 	}
 	host := transport.NewHost(near)
-	p.offer = func() error { return nil }
+	p.offer = taken
 	served := make(chan error, 1)
 	go func() { served <- serve(ctx, transport.NewGuest(far), p) }()
 	err = playHost(ctx, host)

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	api "dougong.dev/dougong/api/agent/v1"
-	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/cpu"
 	"dougong.dev/dougong/internal/guest/holder"
 	"dougong.dev/dougong/internal/guest/identity"
@@ -28,7 +27,6 @@ const shutdownTimeout = 5 * time.Second
 // service implements the Agent service.
 type service struct {
 	parts
-	tasks  *container.Service
 	holder holder.Holder
 	// stopping is called right before stopped is closed.
 	stopping func()
@@ -46,9 +44,9 @@ type service struct {
 
 var _ api.AgentService = (*service)(nil)
 
-func newService(p parts, tasks *container.Service, stopping func()) *service {
+func newService(p parts, stopping func()) *service {
 	return &service{
-		parts: p, tasks: tasks, holder: holder.Holder{Binary: oci.InitSource},
+		parts: p, holder: holder.Holder{Binary: oci.InitSource},
 		stopping: stopping, stopped: make(chan struct{}),
 	}
 }

@@ -67,6 +67,12 @@ func NewService(ctx context.Context, config Config, from streams) (*Service, err
 	return s, nil
 }
 
+// With returns a service with no containers yet, whose stdio comes from other
+// streams. It shares the reaper, of which a process can have but one.
+func (s *Service) With(from streams) *Service {
+	return &Service{config: s.config, streams: from, reaper: s.reaper, containers: make(map[string]*container)}
+}
+
 var validID = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
 
 func checkID(what, id string) error {
