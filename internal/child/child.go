@@ -30,9 +30,10 @@ var starter = sync.OnceValue(func() chan<- func() {
 
 // Process is a running child.
 type Process struct {
-	process *os.Process
-	done    chan struct{}
-	err     error
+	pid  int
+	kill func()
+	done chan struct{}
+	err  error
 }
 
 // Start runs cmd so that the kernel kills it when this process ends, however
@@ -52,7 +53,8 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 
 // follow waits for the end of a process.
 func follow(process *os.Process, wait func() error) *Process {
-	p := &Process{process: process, done: make(chan struct{})}
+	// An error of Kill means that it has ended already.
+	p := &Process{pid: process.Pid, kill: func() { _ = process.Kill() }, done: make(chan struct{})}
 	go func() {
 		p.err = wait()
 		close(p.done)
@@ -61,7 +63,7 @@ func follow(process *os.Process, wait func() error) *Process {
 }
 
 // PID returns the process id.
-func (p *Process) PID() int { return p.process.Pid }
+func (p *Process) PID() int { return p.pid }
 
 // Done is closed when the process has ended and was reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -72,7 +74,6 @@ func (p *Process) Err() error { return p.err }
 
 // Kill ends the process with SIGKILL and waits until it is gone.
 func (p *Process) Kill() {
-	// An error means that it has ended already.
-	_ = p.process.Kill()
+	p.kill()
 	<-p.done
 }

@@ -22,8 +22,15 @@ import (
 const parentEnv = "DOUGONG_TEST_PARENT"
 
 func TestMain(m *testing.M) {
+	if err := Leased(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if os.Getenv(parentEnv) != "" {
 		parent()
+	}
+	if os.Getenv(holderEnv) != "" {
+		holder()
 	}
 	os.Exit(m.Run())
 }

@@ -27,6 +27,9 @@ type Config struct {
 	// Machine.Console keeps; nil for nobody. It must not block for long, for
 	// the guest's console waits, and the machine's end too.
 	Console io.Writer
+	// Leased starts a machine that can be handed on to another process: the
+	// kernel ends it when nobody holds it any more, and not with its parent.
+	Leased bool
 }
 
 // childEnv is all of QEMU's environment. Error texts must be in English, and
@@ -181,6 +184,10 @@ func processAttributes(c Config, spec vmm.MachineSpec, root bool, groups []uint3
 func usesHostNetwork(spec vmm.MachineSpec) bool {
 	return slices.ContainsFunc(spec.NICs, func(n vmm.NIC) bool { return n.User != nil })
 }
+
+// NeedsPrivilege says that a machine must be started with a privilege that others
+// lack: QEMU is to listen on a port that is root's.
+func NeedsPrivilege(spec vmm.MachineSpec) bool { return needsLowPort(spec) }
 
 // needsLowPort says that QEMU must listen on a port that is root's.
 func needsLowPort(spec vmm.MachineSpec) bool {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/qmp"
 )
 
@@ -145,14 +146,17 @@ func (e *ending) processError(x *ExitError, explain func(string) error) {
 			return
 		}
 	}
-	if e.process == nil && e.shutdown == "host-signal" {
+	unknown := errors.Is(e.process, child.ErrUnknownEnd)
+	if (e.process == nil || unknown) && e.shutdown == "host-signal" {
 		x.Detail = "a signal of the host asked it to"
 		return
 	}
 	x.Cause = explain(e.stderr)
 	if x.Cause == nil && x.Detail == "" {
 		x.Detail = "without a word"
-		if e.process != nil {
+		if unknown {
+			x.Detail += ", as it does when it is killed (by the host's out-of-memory killer, if by nobody else)"
+		} else if e.process != nil {
 			x.Detail += " (" + e.process.Error() + ")"
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"sync"
 
 	"dougong.dev/dougong/internal/child"
@@ -17,6 +19,9 @@ import (
 type Machine struct {
 	spec    vmm.MachineSpec
 	process *child.Process
+	// lease is what a machine lives by that can be handed on, nil for others.
+	lease   *os.File
+	lines   *lines
 	qmp     *qmp.Client
 	agent   net.Conn
 	console *tail
@@ -30,7 +35,7 @@ type Machine struct {
 // Start runs QEMU for a machine and returns when it answers on QMP; the guest
 // has begun to boot then. ctx bounds the start only. The files of disks and
 // shares stay the caller's, who may close them after Start. The kernel kills
-// QEMU when this process ends in whatever way.
+// QEMU when this process ends in whatever way, unless it was handed on.
 func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error) {
 	// Refuse a bad spec before anything is acquired.
 	if err := validate(spec); err != nil {
@@ -49,24 +54,14 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		l.close()
 		return nil, err
 	}
-	process, err := child.Start(cmd)
+	process, lease, err := launch(c, cmd)
 	if err != nil {
 		l.close()
 		return nil, fmt.Errorf("machine %q: %w", spec.Name, err)
 	}
 	l.child.close()
-	m := &Machine{
-		spec:    spec,
-		process: process,
-		qmp:     qmp.New(l.qmp),
-		agent:   l.agent,
-		console: newTail(consoleSize),
-		stderr:  newTail(stderrSize),
-		slots:   newSlots(spec),
-		nics:    newPlugged(spec),
-		done:    make(chan struct{}),
-	}
-	m.follow(c, spec, l)
+	m := newMachine(process, lease, l, spec)
+	m.follow(c, spec)
 	if err := m.handshake(ctx); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
@@ -78,6 +73,22 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		return nil, fmt.Errorf("start QEMU: %w", orElse(m.err, err))
 	}
 	return m, nil
+}
+
+func launch(c Config, cmd *exec.Cmd) (*child.Process, *os.File, error) {
+	if c.Leased {
+		return child.StartLeased(cmd)
+	}
+	p, err := child.Start(cmd)
+	return p, nil, err
+}
+
+func newMachine(process *child.Process, lease *os.File, l *lines, spec vmm.MachineSpec) *Machine {
+	return &Machine{
+		spec: spec, process: process, lease: lease, lines: l, qmp: qmp.New(l.qmp), agent: l.agent,
+		console: newTail(consoleSize), stderr: newTail(stderrSize),
+		slots: newSlots(spec), nics: newPlugged(spec), done: make(chan struct{}),
+	}
 }
 
 // handshake waits for QMP. On an error nothing of the machine is left.
@@ -102,7 +113,8 @@ func (m *Machine) handshake(ctx context.Context) error {
 
 // follow reads what QEMU and the guest say until both have ended, and then
 // closes done.
-func (m *Machine) follow(c Config, spec vmm.MachineSpec, l *lines) {
+func (m *Machine) follow(c Config, spec vmm.MachineSpec) {
+	l := m.lines
 	var readers sync.WaitGroup
 	console := io.Writer(m.console)
 	if c.Console != nil {
@@ -123,6 +135,9 @@ func (m *Machine) follow(c Config, spec vmm.MachineSpec, l *lines) {
 		m.qmp.Close()
 		l.console.Close()
 		l.stderr.Close()
+		if m.lease != nil {
+			m.lease.Close()
+		}
 		end.process = m.process.Err()
 		end.console, end.stderr = m.console.String(), m.stderr.String()
 		m.err = end.err(explainer{spec: spec, bind: tryBind}.explain)

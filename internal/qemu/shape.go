@@ -61,7 +61,7 @@ func Blank(spec vmm.MachineSpec) vmm.MachineSpec {
 	}
 	disks := make([]vmm.Disk, len(spec.Disks))
 	for i, d := range spec.Disks {
-		disks[i] = vmm.Disk{Serial: fmt.Sprintf("slot-%d", i), ReadOnly: d.ReadOnly, File: d.File}
+		disks[i] = vmm.Disk{Serial: DiskSerial(i), ReadOnly: d.ReadOnly, File: d.File}
 	}
 	spec.Disks = disks
 	nics := make([]vmm.NIC, len(spec.NICs))

@@ -207,6 +207,39 @@ func diskOptions(options []string, readOnly bool) []string {
 	return keep
 }
 
+// UseSerials gives the plan's disks other serial numbers, by their place among
+// the disks, wherever the guest is told of them.
+func (p *Plan) UseSerials(serial func(i int) string) {
+	renamed := map[string]string{}
+	for i := range p.Disks {
+		d := &p.Disks[i]
+		renamed[d.Serial] = serial(i)
+		d.Serial = renamed[d.Serial]
+	}
+	for i, s := range p.DeviceSerials {
+		p.DeviceSerials[i] = renamed[s]
+	}
+	mounts := slices.Clone(p.Rootfs.GetLowers())
+	if w := p.Rootfs.GetWritable().GetMount(); w != nil {
+		mounts = append(mounts, w)
+	}
+	for _, m := range mounts {
+		m.Source = renameDisk(m.Source, "", renamed)
+		for i, o := range m.Options {
+			m.Options[i] = renameDisk(o, "device=", renamed)
+		}
+	}
+}
+
+// renameDisk renames the disk that text names after prefix, if it does.
+func renameDisk(text, prefix string, renamed map[string]string) string {
+	serial, ok := strings.CutPrefix(text, prefix+serialPrefix)
+	if to := renamed[serial]; ok && to != "" {
+		return prefix + serialPrefix + to
+	}
+	return text
+}
+
 // Serial is the serial number, at most 20 bytes, of the i-th disk of a container.
 func Serial(containerID string, i int) string {
 	sum := sha256.Sum256([]byte(containerID))

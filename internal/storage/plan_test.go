@@ -172,3 +172,58 @@ func TestLasting(t *testing.T) {
 		}
 	}
 }
+
+func TestUseSerials(t *testing.T) {
+	p, err := New(Request{
+		ContainerID: "c1", WritableSize: "1g",
+		Rootfs:  []Mount{{Type: "erofs", Source: "/base", Options: []string{"device=/a"}}, {Type: "erofs", Source: "/top"}},
+		Devices: []Device{{Path: "/dev/loop0"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.UseSerials(func(i int) string { return string(rune('p' + i)) })
+	var serials []string
+	for _, d := range p.Disks {
+		serials = append(serials, d.Serial)
+	}
+	if diff := cmp.Diff([]string{"p", "q", "r", "s"}, serials); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"s"}, p.DeviceSerials); diff != "" {
+		t.Error(diff)
+	}
+	want := &agentapi.Rootfs{
+		Lowers: []*agentapi.Mount{
+			{Type: "erofs", Source: "serial:p", Options: []string{"ro"}},
+			{Type: "erofs", Source: "serial:q", Options: []string{"device=serial:r", "ro"}},
+		},
+		Writable: tmpfs("1g"),
+	}
+	if diff := cmp.Diff(want, p.Rootfs, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	// A share is no disk, whatever it is called.
+	shared, err := New(Request{ContainerID: "c1", Rootfs: []Mount{{Type: "bind", Source: "/dir"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := shared.Rootfs.Lowers[0].Source
+	shared.UseSerials(func(int) string { return "x" })
+	if shared.Rootfs.Lowers[0].Source != before {
+		t.Errorf("a share became %q", shared.Rootfs.Lowers[0].Source)
+	}
+}
+
+// TestUseSerialsOfWritableDisk is the writable layer of containerd's erofs
+// snapshotter.
+func TestUseSerialsOfWritableDisk(t *testing.T) {
+	p := &Plan{
+		Disks:  []Disk{{Serial: "old", Path: "/rw.img"}},
+		Rootfs: &agentapi.Rootfs{Writable: &agentapi.Writable{Mount: &agentapi.Mount{Type: "ext4", Source: "serial:old"}}},
+	}
+	p.UseSerials(func(int) string { return "new" })
+	if got := p.Rootfs.Writable.Mount.Source; got != "serial:new" {
+		t.Errorf("the writable layer is on %s", got)
+	}
+}
