@@ -28,7 +28,7 @@ SOURCES := go.mod go.sum versions.mk Makefile $(shell find api cmd internal -nam
 
 # Packages whose work is done by many goroutines: tested with -race too.
 RACE := qmp transport record engine handover standin shim sandbox template containerlog
-RACE_PACKAGES := $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
+RACE_PACKAGES := ./internal/pool/... $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
 
 # Where tests in VMs find the binaries.
 export DOUGONG_BIN := $(abspath $(BIN))

@@ -63,6 +63,10 @@ func (c *Config) validate() error {
 		within("storage.max_image_entries", c.Storage.MaxImageEntries, 1, maxImageFiles),
 		absolute("template.memory_dir", c.Template.MemoryDir),
 		within("template.memory_mib", c.Template.MemoryMiB, 0, MaxMemoryMiB),
+		within("pool.size", c.Pool.Size, 0, maxPool),
+		within("pool.memory_mib", c.Pool.MemoryMiB, minPoolMiB, MaxMemoryMiB),
+		spanOrNone("pool.idle", c.Pool.Idle),
+		c.Pool.needs(c.Template),
 		pathOrEmpty("share.virtiofsd", c.Share.Virtiofsd),
 		oneOf("share.cache", c.Share.Cache, "auto", "always", "none"),
 		oneOf("network.mode", c.Network.Mode, "user", "none"),
@@ -73,6 +77,22 @@ func (c *Config) validate() error {
 		absolute("runtime.state", c.Runtime.State),
 		pathOrEmpty("runtime.shim", c.Runtime.Shim),
 	)
+}
+
+// Bounds of a pool.
+const (
+	// maxPool is more than a host fills in the time between two bursts of starts.
+	maxPool = 256
+	// minPoolMiB is what the smallest machine takes that could wait in it.
+	minPoolMiB = 96
+)
+
+// needs refuses a pool that could never be filled.
+func (p Pool) needs(t Template) error {
+	if p.Size > 0 && !t.Enabled {
+		return invalid("pool.size = %d needs template.enabled = true: what waits in a pool are clones", p.Size)
+	}
+	return nil
 }
 
 func invalid(format string, args ...any) error {
@@ -103,6 +123,13 @@ func span(key string, value Duration) error {
 		return nil
 	}
 	return invalid("%s = %q: want a time such as %q", key, time.Duration(value), "30s")
+}
+
+func spanOrNone(key string, value Duration) error {
+	if value == 0 {
+		return nil
+	}
+	return span(key, value)
 }
 
 func absolute(key, value string) error {

@@ -83,6 +83,10 @@ var rules = []rule{
 		name: "a network namespace needs the agent's messages alone",
 		from: []string{"internal/network"}, only: []string{"internal/network", "api/..."},
 	},
+	{
+		name: "a pool does not know what a machine is made of",
+		from: []string{"internal/pool", "internal/pool/keeper"}, only: []string{"internal/pool", "internal/pool/keeper", "internal/socket"},
+	},
 	{name: "leaves", from: []string{"internal/timeline"}, only: []string{"internal/timeline"}},
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},
 	{name: "leaves", from: []string{"internal/transport"}, only: []string{"internal/transport"}},
