@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/shim"
@@ -32,6 +33,10 @@ func init() {
 }
 
 func main() {
+	if err := child.Leased(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if standin.Is() {
 		status, err := standin.Main()
 		if err != nil {
@@ -51,14 +56,16 @@ func main() {
 // options are the command line. Most of it is containerd's.
 type options struct {
 	bootstrap.Invocation
-	standalone, version, info bool
-	files                     bool
-	state, config             string
+	standalone, keepPool, version, info bool
+
+	files         bool
+	state, config string
 }
 
 func (o *options) parse() string {
 	o.Register(flag.CommandLine)
 	flag.BoolVar(&o.standalone, "serve", false, "serve one sandbox without a daemon (used by dougong itself)")
+	flag.BoolVar(&o.keepPool, "keep-pool", false, "keep the pool of waiting machines (used by dougong itself)")
 	flag.StringVar(&o.state, "state", "", "directory of all sandboxes, with -serve")
 	flag.BoolVar(&o.files, "files", false, "take standard streams from commands, with -serve")
 	flag.StringVar(&o.config, "config", "", "configuration file")
@@ -80,13 +87,15 @@ func run() error {
 		return answer(bootstrap.Info(os.Stdin, version.String()))
 	case o.standalone:
 		return serveStandalone(&o)
+	case o.keepPool:
+		return keepPool(&o)
 	}
 	if err := o.Validate(); err != nil {
 		return fmt.Errorf("%w; to run a container without it, see 'dougong run --help'", err)
 	}
 	switch action {
 	case "start":
-		return answer(bootstrap.Start(&o.Invocation, os.Stdin, os.Getenv))
+		return answer(bootstrap.Start(&o.Invocation, os.Stdin, os.Getenv, startKeeper))
 	case "delete":
 		return deleteBundle(&o)
 	case "":
@@ -167,6 +176,27 @@ func listen(path string) (net.Listener, error) {
 
 func startLog(w io.Writer, cfg config.Config) {
 	slog.SetDefault(slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: cfg.Runtime.LogLevel})))
+}
+
+// startKeeper starts the keeper of a pool from the mount namespace of
+// containerd: a sandbox process has one of its own.
+func startKeeper(cfg config.Config, path string) {
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	// The sandbox starts without one, and its log says so; containerd takes
+	// whatever is written here for an address.
+	_ = shim.StartKeeper(cfg, self, path)
+}
+
+func keepPool(o *options) error {
+	cfg, err := config.Load(o.config)
+	if err != nil {
+		return err
+	}
+	startLog(os.Stderr, cfg)
+	return shim.KeepPool(context.Background(), cfg)
 }
 
 func serveStandalone(o *options) error {

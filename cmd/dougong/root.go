@@ -15,6 +15,7 @@ import (
 	"dougong.dev/dougong/internal/engine"
 	"dougong.dev/dougong/internal/image"
 	"dougong.dev/dougong/internal/image/layer"
+	"dougong.dev/dougong/internal/pool"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/version"
 )
@@ -63,7 +64,7 @@ func newRootCommand() (*cobra.Command, *app) {
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
 	addCommands(root, groupOCI, newOCICommands(a)...)
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
-	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
+	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newPoolCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
 	return root, a
 }
 
@@ -136,6 +137,7 @@ func (a *app) containers() (*engine.Engine, error) {
 	if err := root.Sweep(func(d record.Dir) error { return cgroup.Clear(d.Path()) }); err != nil {
 		return nil, err
 	}
+	pool.Sweep(a.cfg.Runtime.State)
 	shim, err := shimPath(a.cfg.Runtime.Shim)
 	if err != nil {
 		return nil, err

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/containerlog"
 	"dougong.dev/dougong/internal/engine"
+	"dougong.dev/dougong/internal/shim"
 )
 
 func newRunCommand(a *app) *cobra.Command {
@@ -58,6 +60,10 @@ func (a *app) run(ctx context.Context, o *runOptions, image string, args []strin
 		return engine.EngineError(err)
 	}
 	done = times.phase("process")
+	if err := shim.StartKeeper(a.cfg, e.ShimPath, a.configPath); err != nil {
+		// The container starts without it.
+		slog.Warn("start the pool's keeper", "error", err)
+	}
 	sandbox, err := e.Prepare(*launch)
 	done()
 	if err != nil {

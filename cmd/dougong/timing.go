@@ -111,10 +111,17 @@ func (t *timing) report(w io.Writer) error {
 
 // kind says how the machine came to be.
 func kind(sandbox []timeline.Span) string {
+	pooled := false
 	for _, s := range sandbox {
-		if s.Name == "restore" {
+		switch s.Name {
+		case "restore":
 			return "clone"
+		case "outfit":
+			pooled = true
 		}
+	}
+	if pooled {
+		return "pool"
 	}
 	return "cold"
 }

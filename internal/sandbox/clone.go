@@ -76,13 +76,29 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	}
 	defer state.Close()
 	shares := spec.Shares
-	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
-	if spec.Cmdline, err = s.opts.templateCmdline(spec); err != nil {
-		return err
-	}
-	memory, err := s.cloneMemory(ctx, t, len(shares) > 0 || s.opts.CopyTemplates)
+	m, err := s.spawnClone(ctx, t, spec, len(shares) > 0 || s.opts.CopyTemplates)
 	if err != nil {
 		return err
+	}
+	if err := s.resume(ctx, m, state, shares); err != nil {
+		err = explainEnd(m, err)
+		m.Kill()
+		return err
+	}
+	return nil
+}
+
+// spawnClone starts the VMM on the template's memory, which waits for the
+// device state. The spec's shares are for later.
+func (s *Sandbox) spawnClone(ctx context.Context, t *template.Template, spec vmm.MachineSpec, copied bool) (*qemu.Machine, error) {
+	spec.Shares, spec.Saved, spec.KeepsMemory, spec.Generation = nil, true, true, newGeneration()
+	var err error
+	if spec.Cmdline, err = s.opts.templateCmdline(spec); err != nil {
+		return nil, err
+	}
+	memory, err := s.cloneMemory(ctx, t, copied)
+	if err != nil {
+		return nil, err
 	}
 	spec.Memory = &memory.Memory
 	done := s.phase(ctx, "spawn")
@@ -92,18 +108,13 @@ func (s *Sandbox) startClone(ctx context.Context, t *template.Template, spec vmm
 	// when the guest runs.
 	filled := memory.give()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if filled != nil {
 		m.Kill()
-		return filled
+		return nil, filled
 	}
-	if err := s.resume(ctx, m, state, shares); err != nil {
-		err = explainEnd(m, err)
-		m.Kill()
-		return err
-	}
-	return nil
+	return m, nil
 }
 
 // newGeneration is a UUID by which a clone's kernel sees that it is one.
@@ -155,7 +166,13 @@ func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, s
 		return err
 	}
 	done()
-	done = s.phase(ctx, "agent")
+	return s.meet(ctx, m, shares)
+}
+
+// meet connects to the agent of a clone that runs, plugs its shares in, and
+// makes it the sandbox's own.
+func (s *Sandbox) meet(ctx context.Context, m *qemu.Machine, shares []vmm.Share) error {
+	done := s.phase(ctx, "agent")
 	client, err := connectAgent(ctx, m)
 	done()
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/cgroup"
+	"dougong.dev/dougong/internal/pool"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/template"
@@ -45,6 +46,9 @@ type Options struct {
 	// Pod is what all containers together may use, as far as that is known
 	// before they come.
 	Pod sizing.Demand
+	// Pool has clones that wait; nil where there is none. It is of use only with
+	// Templates.
+	Pool *pool.Client
 	// Interfaces and Routes configure the guest's network.
 	Interfaces []*agentapi.Interface
 	Routes     []*agentapi.Route

@@ -214,6 +214,9 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	if s.opts.Templates == nil || len(plan.DeviceSerials) > 0 {
 		return s.bootMachine(ctx, spec)
 	}
+	if s.claim(ctx, spec, plan) {
+		return nil
+	}
 	return s.cloneOrBoot(ctx, spec)
 }
 

@@ -38,19 +38,17 @@ const slotSize = 1 << 40
 // network must be the same for all that are to share a template; it is
 // configured before the machine is saved.
 func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.Template, error) {
-	blank := qemu.Blank(spec)
-	var err error
-	if blank.Cmdline, err = o.templateCmdline(spec); err != nil {
+	blank, err := o.blank(spec)
+	if err != nil {
 		return nil, err
 	}
-	blank.KeepsMemory, blank.Generation = true, qemu.FirstGeneration
 	shape, err := qemu.Shape(o.QEMU, blank)
 	if err != nil {
 		return nil, err
 	}
 	return o.Templates.GetOrCreate(ctx, template.Recipe{
 		Key:         template.Key(shape...),
-		Description: fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel),
+		Description: describe(spec),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
 		Boot: func(ctx context.Context, memory, state *os.File) (time.Duration, error) {
 			var took time.Duration
@@ -62,9 +60,41 @@ func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.T
 	})
 }
 
-// templateCmdline is the kernel's command line in a template of spec. Of an
-// interface it leaves out what is a clone's own.
+// describe tells people what kind of machine spec is.
+func describe(spec vmm.MachineSpec) string {
+	return fmt.Sprintf("%s, %d CPUs, %d MiB, %d disks, %d NICs, %s", spec.Accelerator, spec.CPUs, spec.MemoryMiB, len(spec.Disks), len(spec.NICs), spec.Kernel)
+}
+
+// blank is the machine that is saved for clones like spec.
+func (o *Options) blank(spec vmm.MachineSpec) (vmm.MachineSpec, error) {
+	blank := qemu.Blank(spec)
+	var err error
+	blank.Cmdline, err = o.templateCmdline(spec)
+	blank.KeepsMemory, blank.Generation = true, qemu.FirstGeneration
+	return blank, err
+}
+
+// templateShape is the shape of the template of machines like spec.
+func templateShape(o Options, spec vmm.MachineSpec) ([]string, error) {
+	blank, err := o.blank(spec)
+	if err != nil {
+		return nil, err
+	}
+	return qemu.Shape(o.QEMU, blank)
+}
+
+// templateCmdline is the kernel's command line in a template of spec.
 func (o *Options) templateCmdline(spec vmm.MachineSpec) (string, error) {
+	value, err := o.templateNetwork()
+	if err != nil {
+		return "", err
+	}
+	return spec.Cmdline + " " + templateParameter + " " + networkParameter + "=" + base64.RawURLEncoding.EncodeToString(value), nil
+}
+
+// templateNetwork is the network of a template, encoded. Of an interface it
+// leaves out what is a clone's own.
+func (o *Options) templateNetwork() ([]byte, error) {
 	network := &agentapi.ConfigureRequest{Routes: o.Routes}
 	for _, i := range o.Interfaces {
 		i = proto.CloneOf(i)
@@ -73,9 +103,9 @@ func (o *Options) templateCmdline(spec vmm.MachineSpec) (string, error) {
 	}
 	value, err := proto.MarshalOptions{Deterministic: true}.Marshal(network)
 	if err != nil {
-		return "", fmt.Errorf("encode the network of a template: %w", err)
+		return nil, fmt.Errorf("encode the network of a template: %w", err)
 	}
-	return spec.Cmdline + " " + templateParameter + " " + networkParameter + "=" + base64.RawURLEncoding.EncodeToString(value), nil
+	return value, nil
 }
 
 // bootTemplate boots a machine until its agent is up and saves it. It returns

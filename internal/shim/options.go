@@ -83,6 +83,9 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		if opts.Templates, err = Templates(cfg); err != nil {
 			return sandbox.Options{}, err
 		}
+		if cfg.Pool.Size > 0 {
+			opts.Pool = Pool(cfg)
+		}
 	}
 	return opts, addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), over, spec)
 }

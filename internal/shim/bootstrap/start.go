@@ -22,8 +22,9 @@ import (
 
 // Start does the work of start in the bundle, the working directory: it makes
 // the socket and starts the process that serves it. It returns the answer for
-// standard output.
-func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, error) {
+// standard output. Where the process was started, started is called with its
+// configuration and the file that this was read from, unless it is nil.
+func Start(i *Invocation, stdin io.Reader, getenv func(string) string, started func(cfg config.Config, path string)) ([]byte, error) {
 	request, err := Read(stdin, i, getenv("MAX_SHIM_VERSION"))
 	if err != nil {
 		return nil, err
@@ -48,7 +49,8 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 		return nil, err
 	}
 	// The process that serves has no way to say what is wrong with it.
-	if _, err := config.Load(path); err != nil {
+	cfg, err := config.Load(path)
+	if err != nil {
 		return nil, err
 	}
 	address := SocketAddress(request.SocketDir, i.Address, i.Namespace, i.ID)
@@ -60,6 +62,9 @@ func Start(i *Invocation, stdin io.Reader, getenv func(string) string) ([]byte, 
 	if err := serve(i, bundle, address, path, socket); err != nil {
 		_ = os.Remove(socketPath(address))
 		return nil, err
+	}
+	if started != nil {
+		started(cfg, path)
 	}
 	return request.Form.Answer(address)
 }

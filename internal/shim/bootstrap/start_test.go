@@ -174,7 +174,7 @@ func TestStartRefusals(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			bundle(t, tt.config)
-			_, err := Start(task(), bytes.NewReader(tt.stdin), func(string) string { return "" })
+			_, err := Start(task(), bytes.NewReader(tt.stdin), func(string) string { return "" }, nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error = %v", err)
 			}
