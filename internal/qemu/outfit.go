@@ -26,8 +26,9 @@ func (m *Machine) ReplaceDisk(ctx context.Context, i int, d vmm.Disk) error {
 	return nil
 }
 
-// replacedSets is above the numbers of the file sets that a machine starts with.
-const replacedSets = 1000
+// replacedSets is above the numbers of the file sets that a machine starts with,
+// and below those of disks that are plugged in.
+const replacedSets = firstHotDisk / 2
 
 func (m *Machine) replaceDisk(ctx context.Context, i int, d vmm.Disk) error {
 	block, err := checkDisk(d)
