@@ -97,7 +97,7 @@ type Network struct {
 type Cgroup struct {
 	Parent            string `toml:"parent" doc:"Cgroup of the host below which a sandbox gets its own, unless the container's spec names one. Empty: such a sandbox stays in the cgroup of whoever starts it."`
 	OverheadMillicpus int    `toml:"overhead_millicpus" doc:"Thousandths of a CPU that a sandbox may take of the host beyond what its containers are limited to, for the virtual machine monitor and file sharing."`
-	OverheadMemoryMiB int    `toml:"overhead_memory_mib" doc:"Memory in MiB that a sandbox whose containers have limits of memory may take of the host beyond the size of its virtual machine."`
+	OverheadMemoryMiB int    `toml:"overhead_memory_mib" doc:"Memory in MiB that a sandbox may take of the host beyond the size of its virtual machine."`
 }
 
 // Runtime configures the sandbox process and its state.

@@ -79,10 +79,10 @@ func (c *Container) Update(ctx context.Context, r *task.UpdateTaskRequest) error
 
 // update makes room, on the host too, and has the guest change its limits.
 func (s *Sandbox) update(ctx context.Context, c *Container, guest *specs.LinuxResources) error {
-	if err := s.grow(ctx); err != nil {
+	if err := s.limitHost(false); err != nil {
 		return err
 	}
-	if err := s.limitHost(false); err != nil {
+	if err := s.grow(ctx); err != nil {
 		return err
 	}
 	data, err := json.Marshal(guest)

@@ -112,10 +112,10 @@ func (s *Sandbox) shrinkCPUs(ctx context.Context, count int) error {
 func (s *Sandbox) makeRoom(ctx context.Context) error {
 	s.resizing.Lock()
 	defer s.resizing.Unlock()
-	if err := s.grow(ctx); err != nil {
+	if err := s.limitHost(false); err != nil {
 		return err
 	}
-	return s.limitHost(false)
+	return s.grow(ctx)
 }
 
 // roomMade is called when the container is there.
@@ -141,7 +141,10 @@ func (s *Sandbox) giveBack(ctx context.Context) {
 // there: before, the machine would only be slower. resizing must be held.
 func (s *Sandbox) limitHost(there bool) error {
 	s.limited = s.limited || there
-	limits := s.opts.Overhead.Host(hostDemand(s.opts.Pod, s.demands()), s.size)
+	// What is about to come counts already, and what does not go still does.
+	size := s.size
+	size.MemoryMiB = max(size.MemoryMiB, s.wanted().MemoryMiB)
+	limits := s.opts.Overhead.Host(hostDemand(s.opts.Pod, s.demands()), size)
 	if !s.limited {
 		limits.MilliCPUs = 0
 	}

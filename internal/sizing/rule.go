@@ -64,14 +64,13 @@ type Overhead struct {
 }
 
 // Host is what the host lets all processes of a sandbox take whose machine has
-// this size: nothing is limited that the containers are not limited in. Memory is
-// the whole machine's, for a guest keeps what it has read.
+// this size: no time is limited that the containers are not limited in. Memory is
+// the whole machine's, for a guest keeps what it has read; and it is always
+// limited, for a guest could write to memory that it was not given yet.
 func (o Overhead) Host(d Demand, size Size) Demand {
 	if d.MilliCPUs > 0 {
 		d.MilliCPUs += o.MilliCPUs
 	}
-	if d.MemoryBytes > 0 {
-		d.MemoryBytes = int64(size.MemoryMiB+o.MemoryMiB) * mebibyte
-	}
+	d.MemoryBytes = int64(size.MemoryMiB+o.MemoryMiB) * mebibyte
 	return d
 }

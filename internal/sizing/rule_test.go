@@ -48,7 +48,7 @@ func TestCheck(t *testing.T) {
 
 func TestHost(t *testing.T) {
 	o := Overhead{MilliCPUs: 250, MemoryMiB: 128}
-	if diff := cmp.Diff(Demand{}, o.Host(Demand{}, Size{1, 512})); diff != "" {
+	if diff := cmp.Diff(Demand{MemoryBytes: 640 << 20}, o.Host(Demand{}, Size{1, 512})); diff != "" {
 		t.Errorf("no limits: %s", diff)
 	}
 	want := Demand{MilliCPUs: 750, MemoryBytes: 640 << 20, Shares: 2, CPUs: "0"}
