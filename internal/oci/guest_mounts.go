@@ -126,6 +126,21 @@ func (p *GuestPlan) placeFiles(id string) {
 	}
 }
 
+// recursiveFlags are the options that are for the mounts below, too.
+var recursiveFlags = []string{"rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec"}
+
+// WithoutRecursion are the options for a bind of a single file: nothing is
+// mounted below one, and crun sets recursive options for directories only.
+func WithoutRecursion(options []string) []string {
+	plain := slices.Clone(options)
+	for i, o := range plain {
+		if slices.Contains(recursiveFlags, o) {
+			plain[i] = o[1:]
+		}
+	}
+	return plain
+}
+
 // readOnly reports what the last word of options on writing is.
 func readOnly(options []string) bool {
 	ro := false

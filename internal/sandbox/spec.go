@@ -65,6 +65,10 @@ func guestPlan(options oci.GuestOptions, bundle string, host *specs.Spec) (*oci.
 		if !filepath.IsAbs(b.Source) {
 			b.Source = filepath.Join(bundle, b.Source)
 		}
+		if info, err := os.Stat(b.Source); err == nil && !info.IsDir() {
+			m := &plan.Spec.Mounts[b.Index]
+			m.Options = oci.WithoutRecursion(m.Options)
+		}
 		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
 			Source: b.Source, ReadOnly: b.ReadOnly, ReadOnlyBelow: slices.Contains(b.Options, "rro"), Recursive: slices.Contains(b.Options, "rbind"),
 		}})
