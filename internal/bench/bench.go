@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	if report.Machine, err = describe(ctx, o.Config); err != nil {
 		return nil, err
 	}
-	b := &bench{Options: o, out: newSeries(), starts: newStarts(rowRun, rowClone)}
+	b := &bench{Options: o, out: newSeries(), starts: newStarts(rowRun, rowClone, rowPool)}
 	b.say("setting up")
 	if b.lab, err = newLab(ctx, o.Command, o.Config, o.Image); err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 	}
 	report.Machine.GuestKernel = b.guestKernel
 	report.Rows = judge(append(plan(), containerdPlan()...), b.out)
-	for _, row := range []string{rowClone, rowRun} {
+	for _, row := range []string{rowPool, rowClone, rowRun} {
 		report.Starts = append(report.Starts, b.starts[row].start())
 	}
 	report.Notes = b.notes(report.Machine)
@@ -134,8 +134,9 @@ func (b *bench) measureStarts(ctx context.Context, subject *subject, rivals []*r
 	defer func() { err = firstError(err, c.stop()) }()
 	steps := []func() error{
 		func() error { return subject.measureFloor(ctx, b.out) },
-		func() error { return b.run(ctx, rowRun, rowRunAgent, "--no-template") },
-		func() error { return b.run(ctx, rowClone, rowCloneAgent) },
+		func() error { return b.run(ctx, coldRows, "--no-template") },
+		func() error { return b.run(ctx, cloneRows) },
+		func() error { return b.runFromPool(ctx) },
 		func() error { return subject.measureGuest(ctx, b.out) },
 		func() error { return b.command(ctx, rowExec, "exec", name, "true") },
 	}

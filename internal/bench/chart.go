@@ -24,6 +24,7 @@ var chartRows = []struct{ row, label string }{
 	{rowCrun, "crun run"},
 	{rowRunc, "runc run"},
 	{rowRunsc, "runsc run (gVisor)"},
+	{rowPool, "dougong run, pool"},
 	{rowClone, "dougong run"},
 	{rowRun, "dougong run, cold"},
 }

@@ -119,10 +119,10 @@ func WriteTimeline(ctx context.Context, w io.Writer, o Options) (err error) {
 	}
 	for i := range o.Runs {
 		b.say("starts, round %d of %d", i+1, o.Runs)
-		if err := b.run(ctx, rowRun, rowRunAgent, "--no-template"); err != nil {
+		if err := b.run(ctx, coldRows, "--no-template"); err != nil {
 			return err
 		}
-		if err := b.run(ctx, rowClone, rowCloneAgent); err != nil {
+		if err := b.run(ctx, cloneRows); err != nil {
 			return err
 		}
 	}

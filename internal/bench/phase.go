@@ -97,46 +97,60 @@ func timedPhases(cmd *exec.Cmd) ([]timeline.Span, float64, error) {
 	return spans, took, nil
 }
 
-// run measures a whole 'dougong run', and of its phases the time from the
-// start of the VMM to the agent's answer.
-func (b *bench) run(ctx context.Context, row, agentRow string, flags ...string) error {
+// startRows are the rows that one kind of start fills: the whole command, from
+// the first phase of its machine to the agent's answer, and from the repaired
+// guest to the started process.
+type startRows struct {
+	whole, agent, create string
+	// first is the phase in which the machine begins.
+	first string
+}
+
+var (
+	coldRows  = startRows{whole: rowRun, agent: rowRunAgent, first: "spawn"}
+	cloneRows = startRows{whole: rowClone, agent: rowCloneAgent, create: rowCloneCreate, first: "spawn"}
+	poolRows  = startRows{whole: rowPool, agent: rowPoolAgent, create: rowPoolCreate, first: "claim"}
+)
+
+// run measures a whole 'dougong run' and its parts.
+func (b *bench) run(ctx context.Context, rows startRows, flags ...string) error {
 	args := append(append([]string{"run", "--rm", "--timing=json"}, flags...), b.Image, "true")
-	spans, took, err := timedPhases(b.lab.dougong(ctx, args...))
+	return b.start(b.lab.dougong(ctx, args...), rows)
+}
+
+func (b *bench) start(cmd *exec.Cmd, rows startRows) error {
+	spans, took, err := timedPhases(cmd)
 	if err != nil {
 		return err
 	}
-	b.out.add(row, took)
-	b.starts[row].add(spans)
-	parts, err := partsOf(spans)
+	parts, err := partsOf(spans, rows.first)
 	if err != nil {
 		return err
 	}
-	b.out.add(agentRow, parts.agent)
-	if row == rowClone {
-		b.out.add(rowCloneCreate, parts.container)
+	b.out.add(rows.whole, took)
+	b.starts[rows.whole].add(spans)
+	b.out.add(rows.agent, parts.agent)
+	if rows.create != "" {
+		b.out.add(rows.create, parts.container)
 	}
 	return nil
 }
 
 // parts are the times within a start that have rows of their own, in seconds.
-type parts struct {
-	// agent is from the start of the VMM to the agent's answer, container from
-	// the repaired guest to the started process.
-	agent, container float64
-}
+type parts struct{ agent, container float64 }
 
-func partsOf(spans []timeline.Span) (parts, error) {
+func partsOf(spans []timeline.Span, first string) (parts, error) {
 	found := map[string]timeline.Span{}
 	for _, s := range spans {
 		found[s.Name] = s
 	}
-	for _, name := range []string{"spawn", "agent", "configure", "start"} {
+	for _, name := range []string{first, "agent", "configure", "start"} {
 		if found[name].Begin.IsZero() {
 			return parts{}, fmt.Errorf("the timing of a start has no phase %q: %v", name, spans)
 		}
 	}
 	return parts{
-		agent:     found["agent"].End.Sub(found["spawn"].Begin).Seconds(),
+		agent:     found["agent"].End.Sub(found[first].Begin).Seconds(),
 		container: found["start"].End.Sub(found["configure"].End).Seconds(),
 	}, nil
 }

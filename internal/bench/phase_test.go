@@ -36,12 +36,15 @@ func TestStart(t *testing.T) {
 
 func TestPartsOf(t *testing.T) {
 	spans := []timeline.Span{span("spawn", 1, 1, 1), span("restore", 1, 2, 1), span("agent", 1, 3, 2), span("configure", 1, 5, 1), span("create", 1, 7, 1), span("start", 1, 8, 1)}
-	if got, err := partsOf(spans); err != nil || got != (parts{agent: 4, container: 3}) {
+	if got, err := partsOf(spans, "spawn"); err != nil || got != (parts{agent: 4, container: 3}) {
 		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := partsOf(spans, "claim"); err == nil {
+		t.Error("no error for a machine that was not claimed")
 	}
 	for i := range spans {
 		if without := append(append([]timeline.Span{}, spans[:i]...), spans[i+1:]...); i != 1 && i != 4 {
-			if _, err := partsOf(without); err == nil {
+			if _, err := partsOf(without, "spawn"); err == nil {
 				t.Errorf("no error without %s", spans[i].Name)
 			}
 		}

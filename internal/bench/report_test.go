@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 func sampleReport() *Report {
 	s := newSeries()
 	s.readings = map[string][]float64{
-		rowFloor: {2.3, 2.4, 2.2}, rowRun: {3.0, 2.9, 3.1}, rowClone: {0.6, 0.7, 0.62}, rowRunAgent: {2.5}, rowCloneAgent: {0.08}, rowCreate: {0.3, 0.31, 0.29}, rowExec: {0.1, 0.12, 0.11},
+		rowFloor: {2.3, 2.4, 2.2}, rowRun: {3.0, 2.9, 3.1}, rowClone: {0.6, 0.7, 0.62}, rowPool: {0.2}, rowPoolAgent: {0.02}, rowPoolCreate: {0.06}, rowRunAgent: {2.5}, rowCloneAgent: {0.08}, rowCreate: {0.3, 0.31, 0.29}, rowExec: {0.1, 0.12, 0.11},
 		rowRunc: {0.05, 0.06, 0.055}, rowIdle: {105, 104.2, 130}, rowShimPSS: {9.87}, rowReadImage: {420}, rowReadShare: {99.96},
 	}
 	s.missing[rowCrun] = "crun: exit status 1: cgroups in hybrid mode not supported, drop all controllers from cgroupv2"
@@ -34,6 +34,7 @@ func sampleReport() *Report {
 		Notes: []string{"the first", "the second"},
 		Rows:  judge(plan(), s),
 		Starts: []Start{
+			{Row: rowPool, Phases: []Phase{{Name: "image", Took: 0.05}, {Name: "claim", Depth: 1, At: 0.1, Took: 0.01}, {Name: "container", At: 0.08, Took: 0.1}}},
 			{Row: rowClone, Phases: []Phase{{Name: "image", Took: 0.1}, {Name: "container", At: 0.1, Took: 0.4}, {Name: "restore", Depth: 1, At: 0.2, Took: 0.1}, {Name: "end", At: 0.55, Took: 0.05}}},
 			{Row: rowRun, Phases: []Phase{{Name: "image", Took: 0.1}, {Name: "container", At: 0.1, Took: 2.8}}},
 		},

@@ -62,11 +62,14 @@ const (
 	rowFloor       = "floor"
 	rowRun         = "run"
 	rowClone       = "run clone"
+	rowPool        = "run pool"
 	rowRunAgent    = "agent"
 	rowCloneAgent  = "agent clone"
+	rowPoolAgent   = "agent pool"
 	rowCreate      = "create+start"
 	rowAgain       = "create+start again"
 	rowCloneCreate = "create+start clone"
+	rowPoolCreate  = "create+start pool"
 	rowExec        = "exec"
 	rowRunc        = "runc"
 	rowCrun        = "crun"
@@ -99,10 +102,13 @@ func plan() []Row {
 		{Name: rowFloor, Unit: Seconds, About: "bare QEMU, same kernel, initramfs and machine, from its start to the agent's ready signal"},
 		{Name: rowRun, Unit: Seconds, About: "dougong run --rm --no-template IMAGE true, the whole command", RatioTo: rowFloor, Bound: &Bound{Limit: 1.35, Of: rowFloor}},
 		{Name: rowClone, Unit: Seconds, About: "dougong run --rm IMAGE true, the machine a clone of a saved one", RatioTo: rowFloor},
+		{Name: rowPool, Unit: Seconds, About: "the same, the machine one that has waited in the pool", RatioTo: rowFloor},
 		{Name: rowRunAgent, Unit: Seconds, About: "of a cold start, from the start of QEMU to the agent's answer", RatioTo: rowFloor},
 		{Name: rowCloneAgent, Unit: Seconds, About: "the same of a clone", RatioTo: rowFloor, Bound: atMost(0.10)},
+		{Name: rowPoolAgent, Unit: Seconds, About: "of a machine of the pool, from the claim to the agent's answer", RatioTo: rowFloor},
 		{Name: rowCreate, Unit: Seconds, About: "create and start of the first container in a guest", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowCloneCreate, Unit: Seconds, About: "the same in a clone, from the repaired guest to the started process", RatioTo: rowRunc},
+		{Name: rowPoolCreate, Unit: Seconds, About: "the same in a machine of the pool", RatioTo: rowRunc},
 		{Name: rowAgain, Unit: Seconds, About: "create and start of a second container in that guest", RatioTo: rowRunc, Bound: atMost(0.25)},
 		{Name: rowExec, Unit: Seconds, About: "dougong exec CONTAINER true, the whole command", RatioTo: rowRunc, Bound: atMost(0.15)},
 		{Name: rowRunc, Unit: Seconds, About: "runc run of true in the same root file system"},
