@@ -102,7 +102,7 @@ func plan() []Row {
 		{Name: rowFloor, Unit: Seconds, About: "bare QEMU, same kernel, initramfs and machine, from its start to the agent's ready signal"},
 		{Name: rowRun, Unit: Seconds, About: "dougong run --rm --no-template IMAGE true, the whole command", RatioTo: rowFloor, Bound: &Bound{Limit: 1.35, Of: rowFloor}},
 		{Name: rowClone, Unit: Seconds, About: "dougong run --rm IMAGE true, the machine a clone of a saved one", RatioTo: rowFloor},
-		{Name: rowPool, Unit: Seconds, About: "the same, the machine one that has waited in the pool", RatioTo: rowFloor},
+		{Name: rowPool, Unit: Seconds, About: "the same, the machine one that has waited in the pool", RatioTo: rowFloor, Bound: atMost(0.18)},
 		{Name: rowRunAgent, Unit: Seconds, About: "of a cold start, from the start of QEMU to the agent's answer", RatioTo: rowFloor},
 		{Name: rowCloneAgent, Unit: Seconds, About: "the same of a clone", RatioTo: rowFloor, Bound: atMost(0.10)},
 		{Name: rowPoolAgent, Unit: Seconds, About: "of a machine of the pool, from the claim to the agent's answer", RatioTo: rowFloor},
