@@ -18,21 +18,8 @@ import (
 // OpenForward connects to a TCP address of the peer, as the peer sees it. One
 // that nobody listens at is ErrRefused.
 func OpenForward(ctx context.Context, sess Session, address netip.AddrPort) (net.Conn, error) {
-	conn, err := sess.Dial(ctx, PortForward)
+	conn, err := dialNamed(ctx, sess, PortForward, address.String())
 	if err != nil {
-		return nil, fmt.Errorf("forward to %s: %w", address, err)
-	}
-	text := address.String()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	_, err = conn.Write(append([]byte{byte(len(text))}, text...))
-	if err == nil {
-		err = readVerdict(conn)
-	}
-	if !stop() {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		_ = conn.Close()
 		return nil, fmt.Errorf("forward to %s: %w", address, err)
 	}
 	return conn, nil

@@ -24,12 +24,22 @@ func OpenStream(ctx context.Context, sess Session, id string) (net.Conn, error) 
 	if id == "" || len(id) > maxStreamID {
 		return nil, fmt.Errorf("open stream %q: %w", id, ErrStreamID)
 	}
-	conn, err := sess.Dial(ctx, PortStream)
+	conn, err := dialNamed(ctx, sess, PortStream, id)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %q: %w", id, err)
 	}
+	return conn, nil
+}
+
+// dialNamed opens a connection, says with a length in front what it is for,
+// and waits until the other end has agreed.
+func dialNamed(ctx context.Context, sess Session, port uint32, name string) (net.Conn, error) {
+	conn, err := sess.Dial(ctx, port)
+	if err != nil {
+		return nil, err
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	_, err = conn.Write(append([]byte{byte(len(id))}, id...))
+	_, err = conn.Write(append([]byte{byte(len(name))}, name...))
 	if err == nil {
 		err = readVerdict(conn)
 	}
@@ -38,7 +48,7 @@ func OpenStream(ctx context.Context, sess Session, id string) (net.Conn, error) 
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("open stream %q: %w", id, err)
+		return nil, err
 	}
 	return conn, nil
 }
