@@ -20,7 +20,7 @@ import (
 func TestRootOnBlockDevice(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
 		node, _ := loopDevice(t)
-		tree := busyboxTree(t)
+		tree := rootfs(t)
 		// Debian's ctr would take the -c of a shell for its own.
 		script := "/bin/busybox grep ' / ' /proc/mounts; echo written >/tmp/f; exit 5"
 		if err := os.WriteFile(filepath.Join(tree, "script"), []byte(script), 0o600); err != nil {
@@ -47,25 +47,6 @@ func TestRootOnBlockDevice(t *testing.T) {
 			t.Errorf("the device holds %q, %v", back, err)
 		}
 	})
-}
-
-// busyboxTree is a root file system in a directory.
-func busyboxTree(t *testing.T) string {
-	t.Helper()
-	root := t.TempDir()
-	for _, dir := range []string{"bin", "proc", "dev", "sys", "tmp", "run", "etc"} {
-		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	busybox := filepath.Join(root, "bin/busybox")
-	if err := copyFile(busybox, busyboxPath); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(busybox, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return root
 }
 
 // runTask runs a task by containerd's API, which takes a root file system of

@@ -122,7 +122,7 @@ func TestSnapshotters(t *testing.T) {
 
 func TestRootfsOfTheCaller(t *testing.T) {
 	each(t, func(t *testing.T, d *daemon) {
-		root := busyboxTree(t)
+		root := rootfs(t)
 		args := append(flags("--rm", "--rootfs"), root, "rootfs", "/bin/busybox", "sh", "-c", "echo hello >/tmp/f")
 		if r := d.ctr(t, args...); r.code != 0 {
 			t.Errorf("got %+v", r)
