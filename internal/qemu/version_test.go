@@ -12,10 +12,11 @@ import (
 )
 
 func TestParseVersion(t *testing.T) {
+	const debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright"
 	for in, want := range map[string]Version{
-		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright": {7, 2, 22},
-		"QEMU emulator version 10.0.2":                      {10, 0, 2},
-		"QEMU emulator version 8.0":                         {8, 0, 0},
+		debian:                         {7, 2, 22},
+		"QEMU emulator version 10.0.2": {10, 0, 2},
+		"QEMU emulator version 8.0":    {8, 0, 0},
 		"QEMU emulator version 9.1.50 (v9.1.0-1-gabcdef)\n": {9, 1, 50},
 	} {
 		if got, err := ParseVersion([]byte(in)); err != nil || got != want {
