@@ -72,7 +72,10 @@ func echo(conn *net.TCPConn) {
 func client(t *testing.T, session transport.Session, address netip.AddrPort) (*net.TCPConn, <-chan error) {
 	t.Helper()
 	ends := make(chan error, 1)
+	// A reset that comes before Dial returns is Dial's error and nobody's to read.
+	dialled := make(chan struct{})
 	front := serveAt(t, "127.0.0.1:0", func(tcp *net.TCPConn) {
+		<-dialled
 		conn, err := transport.OpenForward(context.Background(), session, address)
 		if err != nil {
 			_ = tcp.SetLinger(0)
@@ -83,6 +86,7 @@ func client(t *testing.T, session transport.Session, address netip.AddrPort) (*n
 		ends <- transport.Relay(tcp, conn)
 	})
 	conn, err := net.Dial("tcp", front.String())
+	close(dialled)
 	if err != nil {
 		t.Fatal(err)
 	}
