@@ -37,22 +37,39 @@ type Tap struct {
 
 	namespace *Namespace
 	name      string
-	shaped    bool
-	once      sync.Once
-	err       error
+	// made says that the tap is in the namespace, or was.
+	made   bool
+	shaped bool
+	once   sync.Once
+	err    error
 }
 
 // Attach makes a tap beside an interface and joins the two. On an error the
 // namespace is as it was.
 func (n *Namespace) Attach(ctx context.Context, l Link, o Options) (*Tap, error) {
+	return n.attach(ctx, l, o, func(t *Tap) (err error) {
+		t.Files, err = makeTap(t.name, o.Queues)
+		return err
+	})
+}
+
+// AttachBlank is Attach with a tap that Blank has made and a VMM holds already:
+// it is moved here. queue is one of its files, and stays the caller's; the Tap
+// has none. On an error the namespace is as it was, and the tap may be gone.
+func (n *Namespace) AttachBlank(ctx context.Context, l Link, o Options, queue *os.File) (*Tap, error) {
+	return n.attach(ctx, l, o, func(t *Tap) error { return n.bring(queue, t.name) })
+}
+
+func (n *Namespace) attach(ctx context.Context, l Link, o Options, get func(t *Tap) error) (*Tap, error) {
 	t := &Tap{Link: l, namespace: n, name: tapName(l.Index), shaped: o.Send > 0}
-	err := n.handle(func(h *netlink.Handle) (err error) {
+	err := n.handle(func(h *netlink.Handle) error {
 		if err := checkFree(h, l, o); err != nil {
 			return err
 		}
-		if t.Files, err = makeTap(t.name, o.Queues); err != nil {
+		if err := get(t); err != nil {
 			return err
 		}
+		t.made = true
 		return t.join(ctx, h, o)
 	})
 	if err != nil {
@@ -203,7 +220,7 @@ func (t *Tap) Detach() error {
 
 func (t *Tap) undo() error {
 	closeAll(t.Files)
-	if t.Files == nil {
+	if !t.made {
 		return nil
 	}
 	return t.namespace.handle(func(h *netlink.Handle) error {

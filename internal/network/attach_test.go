@@ -161,6 +161,72 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+// TestAttachBlank moves a tap that somebody holds already, who goes on with it.
+func TestAttachBlank(t *testing.T) {
+	l := newLab(t)
+	before := l.dump()
+	for name, o := range map[string]Options{"plain": {Queues: 1}, "queues": {Queues: 3}, "shaped": {Queues: 1, Receive: 1e6, Send: 1e6}} {
+		t.Run(name, func(t *testing.T) {
+			held, err := Blank(o.Queues)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeAll(held)
+			begin := time.Now()
+			tap, err := l.AttachBlank(t.Context(), l.link("eth0"), o, held[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("attached in %v", time.Since(begin))
+			defer tap.Detach()
+			if len(tap.Files) != 0 {
+				t.Errorf("it has %d files of its own", len(tap.Files))
+			}
+			if from, err := namespaceOf(held[0]); err != nil {
+				t.Error(err)
+			} else if left := mustSnapshot(t, from).Links; len(left) != 1 || from.Close() != nil {
+				t.Errorf("where it was there is %+v", left)
+			}
+			l.exchange(t, &Tap{Files: held})
+			if err := tap.Detach(); err != nil {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(before, l.dump()); diff != "" {
+				t.Errorf("the namespace is not as it was (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestAttachBlankRefuses leaves everything alone, also where the tap has come
+// already.
+func TestAttachBlankRefuses(t *testing.T) {
+	l := newLab(t)
+	held, err := Blank(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll(held)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	before := l.dump()
+	for _, c := range []struct {
+		name  string
+		queue *os.File
+		o     Options
+	}{{"no tap", null, Options{Queues: 1}}, {"low rate", held[0], Options{Queues: 1, Receive: MinRate - 1}}, {"gone tap", held[0], Options{Queues: 1}}} {
+		if tap, err := l.AttachBlank(t.Context(), l.link("eth0"), c.o, c.queue); err == nil || !strings.Contains(err.Error(), "eth0") {
+			t.Errorf("%s: %v, %v", c.name, tap, err)
+		}
+		if diff := cmp.Diff(before, l.dump()); diff != "" {
+			t.Errorf("%s: the namespace is not as it was (-before +after):\n%s", c.name, diff)
+		}
+	}
+}
+
 func mustSnapshot(t *testing.T, n *Namespace) Snapshot {
 	t.Helper()
 	s, err := n.Snapshot()

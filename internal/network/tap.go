@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -85,13 +86,16 @@ func disableIPv6(name string) error {
 	return err
 }
 
-// Blank makes a tap that leads nowhere, for a machine that is to be saved. It
-// ends when its files are closed.
+// blankName is that of a tap that leads nowhere, in a namespace of its own.
+const blankName = tapPrefix + "0"
+
+// Blank makes a tap that leads nowhere, for a machine that is to be saved or
+// that waits. It ends when its files are closed.
 func Blank(queues int) ([]*os.File, error) {
 	var files []*os.File
 	err := onThread(func() (err error) {
 		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
-			files, err = makeTap(tapPrefix+"0", queues)
+			files, err = makeTap(blankName, queues)
 		}
 		return err
 	})
@@ -99,4 +103,45 @@ func Blank(queues int) ([]*os.File, error) {
 		return nil, fmt.Errorf("make a tap for a template: %w", err)
 	}
 	return files, nil
+}
+
+// bring moves the blank tap of which queue is a file into the namespace, under
+// another name. Whoever reads and writes its frames notices nothing.
+func (n *Namespace) bring(queue *os.File, name string) error {
+	from, err := namespaceOf(queue)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return from.handle(func(h *netlink.Handle) error {
+		link, err := h.LinkByName(blankName)
+		if err != nil {
+			return fmt.Errorf("find the tap that waits: %w", err)
+		}
+		if err := h.LinkSetName(link, name); err != nil {
+			return fmt.Errorf("rename the tap that waits to %s: %w", name, err)
+		}
+		if err := h.LinkSetNsFd(link, int(n.file.Fd())); err != nil {
+			return fmt.Errorf("move tap %s into the network namespace: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// namespaceOf is the namespace in which a tap was made, by one of its files.
+func namespaceOf(queue *os.File) (*Namespace, error) {
+	raw, err := queue.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var errno error
+	if err := raw.Control(func(tap uintptr) { fd, errno = unix.IoctlRetInt(int(tap), unix.SIOCGSKNS) }); err != nil {
+		return nil, err
+	}
+	if errno != nil {
+		return nil, fmt.Errorf("find the network namespace of a tap: %w", errno)
+	}
+	unix.CloseOnExec(fd)
+	return &Namespace{file: os.NewFile(uintptr(fd), "netns")}, nil
 }

@@ -167,7 +167,6 @@ func TestArgsRefuses(t *testing.T) {
 		"NIC two backends":  nic(func(n *vmm.NIC) { n.Tap = queues(1) }),
 		"tap no queue":      nic(func(n *vmm.NIC) { n.User, n.Tap = nil, queues(0) }),
 		"tap many queues":   nic(func(n *vmm.NIC) { n.User, n.Tap = nil, queues(maxQueues+1) }),
-		"tap no file":       nic(func(n *vmm.NIC) { n.User, n.Tap = nil, &vmm.Tap{Files: make([]*os.File, 1)} }),
 		"NIC no MAC":        nic(func(n *vmm.NIC) { n.MAC = "" }),
 		"NIC multicast":     nic(func(n *vmm.NIC) { n.MAC = "01:00:5e:00:00:01" }),
 		"forward protocol":  forward(vmm.Forward{Protocol: "sctp", HostPort: 1, GuestPort: 1}),

@@ -66,6 +66,9 @@ func (in *inheritance) attach(spec vmm.MachineSpec) error {
 	for _, n := range spec.NICs {
 		var queues []int
 		if n.Tap != nil {
+			if err := checkQueues(n); err != nil {
+				return err
+			}
 			for _, f := range n.Tap.Files {
 				queues = append(queues, in.add(f))
 			}
@@ -77,6 +80,14 @@ func (in *inheritance) attach(spec vmm.MachineSpec) error {
 			return fmt.Errorf("share %q has no socket", s.Tag)
 		}
 		in.fds.Shares = append(in.fds.Shares, in.add(s.Socket))
+	}
+	return nil
+}
+
+// checkQueues refuses a tap that is only described.
+func checkQueues(n vmm.NIC) error {
+	if slices.Contains(n.Tap.Files, nil) {
+		return fmt.Errorf("NIC %q: a queue of the tap is missing", n.ID)
 	}
 	return nil
 }

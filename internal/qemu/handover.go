@@ -14,8 +14,34 @@ import (
 	"dougong.dev/dougong/internal/vmm"
 )
 
-// handles is how many files a machine is held by; see Handles.
+// handles is how many files a machine is held by, beside one for each of its
+// taps; see Handles.
 const handles = 6
+
+// holdTaps keeps what a machine that is to be handed on needs for its taps to
+// be put where they belong.
+func (m *Machine) holdTaps() error {
+	if m.lease == nil {
+		return nil
+	}
+	return m.nics.hold(m.spec.NICs)
+}
+
+// Queues are one file of each tap of an adopted machine, in the order of its
+// NICs, by which the tap can be found. They are the caller's, who closes them:
+// frames may come in by each.
+func (m *Machine) Queues() []*os.File { return m.nics.takeQueues() }
+
+// taps is how many NICs of a machine have one.
+func taps(spec vmm.MachineSpec) int {
+	n := 0
+	for _, nic := range spec.NICs {
+		if nic.Tap != nil {
+			n++
+		}
+	}
+	return n
+}
 
 // Pause stops the guest. Continue lets it go on.
 func (m *Machine) Pause(ctx context.Context) error {
@@ -49,12 +75,15 @@ func (m *Machine) Handles() ([]*os.File, error) {
 		}
 		files = append(files, f)
 	}
+	// From here on the machine is good for nothing but to be handed on.
+	queues := m.nics.takeQueues()
 	pidfd, err := m.process.PIDFD()
 	if err != nil {
 		closeFiles(files)
+		closeFiles(queues)
 		return nil, fmt.Errorf("hand machine on: %w", err)
 	}
-	return append(files, pidfd), nil
+	return append(append(files, pidfd), queues...), nil
 }
 
 // Let gives up this process's hold of a machine. Unless somebody else holds
@@ -70,9 +99,9 @@ func (m *Machine) Let() {
 // Adopt takes over a machine by its Handles, of which it owns all from then on,
 // after an error too. The spec is what the machine was started for.
 func Adopt(c Config, spec vmm.MachineSpec, pid int, files []*os.File) (*Machine, error) {
-	if len(files) != handles {
+	if want := handles + taps(spec); len(files) != want {
 		closeFiles(files)
-		return nil, fmt.Errorf("take machine over: %d files and not %d", len(files), handles)
+		return nil, fmt.Errorf("take machine over: %d files and not %d", len(files), want)
 	}
 	l := new(lines)
 	for i, to := range []**net.UnixConn{&l.qmp, &l.agent, &l.console} {
@@ -93,6 +122,7 @@ func Adopt(c Config, spec vmm.MachineSpec, pid int, files []*os.File) (*Machine,
 	closeFiles(files[:3])
 	l.stderr = files[3]
 	m := newMachine(child.Adopt(pid, files[5], files[4]), nil, l, spec)
+	m.nics.queues = files[handles:]
 	m.follow(c, spec)
 	return m, nil
 }

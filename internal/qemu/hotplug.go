@@ -39,7 +39,8 @@ func (s *slots) take() (string, error) {
 func (s *slots) give(bus string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free = append(s.free, bus)
+	// Who takes a machine over takes the ports from the first one on.
+	s.free = append([]string{bus}, s.free...)
 }
 
 // AttachShare plugs a share into a running machine.
@@ -65,5 +66,28 @@ func (m *Machine) AttachShare(ctx context.Context, share vmm.Share) error {
 	if err := m.qmp.Execute(ctx, "device_add", device, nil); err != nil {
 		return fmt.Errorf("attach share %q: %w", share.Tag, err)
 	}
+	m.nics.put(shareID(share.Tag), bus)
+	return nil
+}
+
+// shareID is no name of a NIC.
+func shareID(tag string) string { return "share " + tag }
+
+// DetachShare unplugs a share that the guest has unmounted. A guest that keeps the
+// device until ctx ends keeps it, and its port is not used again.
+func (m *Machine) DetachShare(ctx context.Context, tag string) error {
+	bus, ok := m.nics.take(shareID(tag))
+	if !ok {
+		return fmt.Errorf("detach share %q: %w", tag, errdefs.ErrNotFound)
+	}
+	id := "share-" + bus
+	err := m.unplug(ctx, id+"-device")
+	if err == nil {
+		err = m.qmp.Execute(ctx, "chardev-remove", map[string]any{"id": id}, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("detach share %q: %w", tag, err)
+	}
+	m.slots.give(bus)
 	return nil
 }

@@ -27,6 +27,9 @@ func (m *Machine) AttachNIC(ctx context.Context, n vmm.NIC) (err error) {
 	if n.Tap == nil {
 		return fmt.Errorf("it has no tap: %w", errdefs.ErrInvalidArgument)
 	}
+	if err := checkQueues(n); err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
 	bus, err := m.slots.take()
 	if err != nil {
 		return err

@@ -77,6 +77,7 @@ func TestAttachNICRefuses(t *testing.T) {
 	for name, nic := range map[string]vmm.NIC{
 		"user network": {ID: "net0", MAC: "02:00:00:00:00:01", User: &vmm.UserNetwork{}},
 		"bad address":  {ID: "net0", MAC: "01:00:00:00:00:01", Tap: &vmm.Tap{Files: []*os.File{null}}},
+		"no file":      {ID: "net0", MAC: "02:00:00:00:00:01", Tap: &vmm.Tap{Files: []*os.File{null, nil}}},
 	} {
 		if err := m.AttachNIC(deadline(t), nic); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)

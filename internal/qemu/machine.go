@@ -62,6 +62,10 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 	l.child.close()
 	m := newMachine(process, lease, l, spec)
 	m.follow(c, spec)
+	if err := m.holdTaps(); err != nil {
+		m.Kill()
+		return nil, fmt.Errorf("machine %q: %w", spec.Name, err)
+	}
 	if err := m.handshake(ctx); err != nil {
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
@@ -138,6 +142,7 @@ func (m *Machine) follow(c Config, spec vmm.MachineSpec) {
 		if m.lease != nil {
 			m.lease.Close()
 		}
+		closeFiles(m.nics.takeQueues())
 		end.process = m.process.Err()
 		end.console, end.stderr = m.console.String(), m.stderr.String()
 		m.err = end.err(explainer{spec: spec, bind: tryBind}.explain)

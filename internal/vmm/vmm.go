@@ -109,6 +109,7 @@ type NIC struct {
 // frames have the virtio header.
 type Tap struct {
 	// Files are its queues, at least one. They are not closed by the VMM package.
+	// In a description of what is not started yet they may be nil.
 	Files []*os.File
 }
 
