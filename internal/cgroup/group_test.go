@@ -141,6 +141,32 @@ func TestLeaveTakesAllAlong(t *testing.T) {
 	}
 }
 
+// TestBring has a process join this one that was started somewhere else.
+func TestBring(t *testing.T) {
+	cmd := exec.Command("sleep", "infinity")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	enter(t, place(t))
+	of := fmt.Sprintf("/proc/%d/cgroup", cmd.Process.Pid)
+	if there, err := os.ReadFile(of); err != nil || string(there) == own(t) {
+		t.Fatalf("before: %s, %v", there, err)
+	}
+	if err := Bring(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if there, err := os.ReadFile(of); err != nil || string(there) != own(t) {
+		t.Errorf("it is in\n%s, %v, and this process in\n%s", there, err, own(t))
+	}
+	if err := Bring(1 << 30); err == nil {
+		t.Error("a process that is not there was moved")
+	}
+}
+
 // value reads one setting of the cgroup, under version 1's or version 2's name.
 func value(t *testing.T, g *Group, controller, v1, v2 string) string {
 	t.Helper()

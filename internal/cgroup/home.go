@@ -4,16 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
 )
 
 // hierarchy is a mounted cgroup file system.
 type hierarchy struct {
 	// mountpoint is where it is, and root the cgroup that is seen there.
 	mountpoint, root string
+	// controller is one of those that it has, or its name; version 2 has "".
+	controller string
 }
 
 // hierarchies lists what is mounted.
@@ -24,9 +28,23 @@ func hierarchies() ([]hierarchy, error) {
 	}
 	var all []hierarchy
 	for _, m := range mounts {
-		all = append(all, hierarchy{m.Mountpoint, m.Root})
+		all = append(all, hierarchy{m.Mountpoint, m.Root, controllerOf(m)})
 	}
 	return all, nil
+}
+
+// controllerOf finds the controller among the options of a mount, which come
+// after those that every file system has.
+func controllerOf(m *mountinfo.Info) string {
+	if m.FSType == "cgroup2" {
+		return ""
+	}
+	for _, o := range slices.Backward(strings.Split(m.VFSOptions, ",")) {
+		if key, _, set := strings.Cut(o, "="); !set || key == "name" {
+			return o
+		}
+	}
+	return ""
 }
 
 // homes finds where this process is now, for each of the cgroups that it is
@@ -60,6 +78,30 @@ func home(dir, own string, mounted []hierarchy) string {
 		return in.mountpoint
 	}
 	return filepath.Join(in.mountpoint, strings.TrimPrefix(own, in.root))
+}
+
+// Bring moves a process that another one has started into the cgroups that this
+// one is in, where a child of it would be.
+func Bring(pid int) error {
+	mounted, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	own, err := cgroups.ParseCgroupFile("/proc/self/cgroup")
+	if err != nil {
+		return fmt.Errorf("find the cgroup of this process: %w", err)
+	}
+	var errs []error
+	for _, h := range mounted {
+		path, ok := own[h.controller]
+		if !ok {
+			continue
+		}
+		if err := cgroups.WriteCgroupProc(home(h.mountpoint, path, mounted), pid); err != nil && !errors.Is(err, unix.EROFS) {
+			errs = append(errs, fmt.Errorf("move process %d into cgroup %s: %w", pid, path, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func below(path, dir string) bool {

@@ -1,12 +1,29 @@
 package cgroup
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+)
+
+func TestControllerOf(t *testing.T) {
+	for options, want := range map[string]string{
+		"rw,cpu,cpuacct": "cpuacct", "rw,xattr,release_agent=/x,name=systemd": "name=systemd", "name=systemd,release_agent=/x": "name=systemd", "": "",
+	} {
+		if got := controllerOf(&mountinfo.Info{FSType: "cgroup", VFSOptions: options}); got != want {
+			t.Errorf("%q: %q, want %q", options, got, want)
+		}
+	}
+	if got := controllerOf(&mountinfo.Info{FSType: "cgroup2", VFSOptions: "rw,nsdelegate"}); got != "" {
+		t.Errorf("version 2: %q", got)
+	}
+}
 
 func TestHome(t *testing.T) {
-	v1 := []hierarchy{{"/sys/fs/cgroup/cpu", "/"}, {"/sys/fs/cgroup/cpuacct", "/"}, {"/sys/fs/cgroup/unified", "/"}}
-	v2 := []hierarchy{{"/sys/fs/cgroup", "/"}}
+	v1 := []hierarchy{{"/sys/fs/cgroup/cpu", "/", "cpu"}, {"/sys/fs/cgroup/cpuacct", "/", "cpuacct"}, {"/sys/fs/cgroup/unified", "/", ""}}
+	v2 := []hierarchy{{"/sys/fs/cgroup", "/", ""}}
 	// As in a container without a cgroup namespace.
-	bound := []hierarchy{{"/sys/fs/cgroup/cpu", "/docker/abc"}}
+	bound := []hierarchy{{"/sys/fs/cgroup/cpu", "/docker/abc", "cpu"}}
 	for name, c := range map[string]struct {
 		dir, own string
 		mounted  []hierarchy
