@@ -137,7 +137,9 @@ func (a *app) containers() (*engine.Engine, error) {
 	if err := root.Sweep(func(d record.Dir) error { return cgroup.Clear(d.Path()) }); err != nil {
 		return nil, err
 	}
-	pool.Sweep(a.cfg.Runtime.State)
+	if err := pool.Sweep(a.cfg.Runtime.State, cgroup.Clear); err != nil {
+		slog.Warn("sweep", "error", err)
+	}
 	shim, err := shimPath(a.cfg.Runtime.Shim)
 	if err != nil {
 		return nil, err

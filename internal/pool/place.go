@@ -18,6 +18,8 @@ import (
 // Place is a pool's directory while its keeper lives.
 type Place struct {
 	Listener *net.UnixListener
+	// Leaving, when set, gives up what else the keeper has; see Leave.
+	Leaving func()
 
 	dir  string
 	lock *os.File
@@ -25,15 +27,19 @@ type Place struct {
 
 // Take makes the directory this process's own and listens there;
 // errdefs.ErrAlreadyExists when it has a keeper. What a killed keeper has left
-// is no hindrance.
-func Take(state string) (*Place, error) {
+// is no hindrance: clear takes away what is noted of that in the directory.
+func Take(state string, clear func(dir string) error) (*Place, error) {
 	p := &Place{dir: Dir(state)}
 	var err error
 	if p.lock, err = takeLock(p.dir); err != nil {
 		return nil, err
 	}
+	err = clear(p.dir)
 	// Without the lock's holder nobody listens there.
-	if err = os.Remove(filepath.Join(p.dir, socketName)); err == nil || errors.Is(err, os.ErrNotExist) {
+	if err == nil {
+		err = os.Remove(filepath.Join(p.dir, socketName))
+	}
+	if err == nil || errors.Is(err, os.ErrNotExist) {
 		p.Listener, err = socket.Listen(p.dir, socketName)
 	}
 	if err != nil {
@@ -87,20 +93,30 @@ func (p *Place) Leave() {
 	if p.Listener != nil {
 		_ = p.Listener.Close()
 	}
+	if p.Leaving != nil {
+		p.Leaving()
+	}
 	_ = os.RemoveAll(p.dir)
 	_ = p.lock.Close()
 }
 
-// Sweep removes what a killed keeper has left. Its machines have ended with it.
-func Sweep(state string) {
+// Sweep removes what a killed keeper has left, and before that, by clear, what is
+// noted in its directory. Its machines have ended with it.
+func Sweep(state string, clear func(dir string) error) error {
 	dir := Dir(state)
 	if _, err := os.Lstat(dir); err != nil {
-		return
+		return nil
 	}
-	if lock, err := takeLock(dir); err == nil {
-		_ = os.RemoveAll(dir)
-		_ = lock.Close()
+	lock, err := takeLock(dir)
+	if err != nil {
+		// Somebody keeps it.
+		return nil
 	}
+	defer lock.Close()
+	if err := clear(dir); err != nil {
+		return fmt.Errorf("clean up after a keeper of the pool: %w", err)
+	}
+	return os.RemoveAll(dir)
 }
 
 // Ensure starts a keeper unless there is one, and does not wait for it. The

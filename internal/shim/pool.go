@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
+	"os"
 	"os/signal"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/pool"
 	"dougong.dev/dougong/internal/pool/keeper"
@@ -18,6 +21,7 @@ import (
 	"dougong.dev/dougong/internal/sandbox"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/version"
+	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
 )
 
@@ -59,22 +63,48 @@ func KeepPool(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	place, err := pool.Take(cfg.Runtime.State)
+	place, err := pool.Take(cfg.Runtime.State, cgroup.Clear)
 	if errdefs.IsAlreadyExists(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	if err := ownCgroup(cfg, place); err != nil {
+		place.Leave()
+		return err
+	}
 	k := keeper.Keeper[*qemu.Machine]{Scope: Pool(cfg).Scope, Limits: poolLimits(cfg)}
 	k.Make = func(ctx context.Context, id string, kind pool.Kind) (*qemu.Machine, error) {
 		return sandbox.Warm(ctx, sandbox.Options{
-			ID: id, QEMU: qemuConfig(cfg, id), Templates: store,
+			ID: id, QEMU: qemuConfig(cfg, id), Templates: store, Dir: pool.Dir(cfg.Runtime.State),
+			Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 			WritableSize: cfg.Storage.WritableSize,
 			BootTimeout:  guestTime(cfg.VM.BootTimeout, vmm.MachineSpec{Accelerator: accelerator}),
 		}, kind)
 	}
 	return k.Run(ctx, place)
+}
+
+// ownCgroup moves this process into a cgroup of the pool's own: whoever has
+// started it may want to remove the cgroup in which that was.
+func ownCgroup(cfg config.Config, place *pool.Place) error {
+	parent := cmp.Or(cfg.Cgroup.Parent, config.Default().Cgroup.Parent)
+	// No sandbox's id begins with a dot.
+	where, err := cgroup.Parse("", parent, fmt.Sprintf(".pool-%d", os.Getpid()))
+	if err != nil {
+		return err
+	}
+	group, err := cgroup.Join(where, pool.Dir(cfg.Runtime.State))
+	if err != nil {
+		return err
+	}
+	place.Leaving = func() {
+		if err := group.Leave(); err != nil {
+			slog.Error("leave the pool's cgroup", "error", err)
+		}
+	}
+	return nil
 }
 
 // PoolKind is the kind of the machine that a container of one image is started

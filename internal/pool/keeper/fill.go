@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -48,6 +49,7 @@ func (k *Keeper[M]) step() (*pool.Kind, time.Duration) {
 	for _, key := range shrink {
 		gone = append(gone, k.dropOne(key)...)
 	}
+	gone = append(gone, k.dropHeavy()...)
 	k.forget()
 	kind, pause := k.due(grow, time.Now())
 	k.mu.Unlock()
@@ -71,7 +73,7 @@ func (k *Keeper[M]) due(grow string, now time.Time) (*pool.Kind, time.Duration) 
 	if wait := min(k.asked.Add(quiet).Sub(now), k.hungry.Add(patience).Sub(now)); wait > 0 {
 		return nil, wait
 	}
-	if used, each := k.memory(); used+each > int64(k.Limits.MemoryMiB)<<20 {
+	if used, each := k.used(), k.weight(grow); used+each > k.limit() {
 		k.trouble = fmt.Sprintf("%d MiB are in use and one more takes %d, which is above pool.memory_mib = %d", used>>20, each>>20, k.Limits.MemoryMiB)
 		return nil, 0
 	}
@@ -98,18 +100,37 @@ func (k *Keeper[M]) forget() {
 	for key := range k.kinds {
 		if needed[key] == 0 {
 			delete(k.kinds, key)
+			delete(k.weights, key)
 		}
 	}
 }
 
-// memory is what the stock takes, and what one more machine is likely to.
-func (k *Keeper[M]) memory() (used, each int64) {
-	each = leastMemory
+// limit is what the stock may take of the host's memory, in bytes.
+func (k *Keeper[M]) limit() int64 { return int64(k.Limits.MemoryMiB) << 20 }
+
+// used is what it takes.
+func (k *Keeper[M]) used() (used int64) {
 	for _, it := range k.stock {
 		used += it.memory
-		each = max(each, it.memory)
 	}
-	return used, each
+	return used
+}
+
+// weight is what one more machine of a kind is likely to take.
+func (k *Keeper[M]) weight(key string) int64 { return cmp.Or(k.weights[key], leastMemory) }
+
+// dropHeavy takes the oldest machines out of the stock as long as all together
+// take more than they may: the limit can have become lower, or one of a new kind
+// be heavier than was thought.
+func (k *Keeper[M]) dropHeavy() []M {
+	over := k.used() - k.limit()
+	return k.drop(func(it *item[M]) bool {
+		if over <= 0 {
+			return false
+		}
+		over -= it.memory
+		return true
+	})
 }
 
 // make makes one machine and puts it into the stock.
@@ -121,7 +142,7 @@ func (k *Keeper[M]) make(ctx context.Context, kind pool.Kind) {
 		return
 	}
 	it := &item[M]{machine: m, kind: kind.Key, since: time.Now(), memory: leastMemory}
-	if n, err := memoryOf(m.PID()); err == nil {
+	if n, err := k.measure(m.PID()); err == nil {
 		it.memory = n
 	}
 	slog.Info("machine ready", "pid", m.PID(), "kind", kind.Description, "took", time.Since(begin))
@@ -129,6 +150,7 @@ func (k *Keeper[M]) make(ctx context.Context, kind pool.Kind) {
 	defer k.mu.Unlock()
 	k.making, k.retryAt, k.retryAfter, k.hungry = false, time.Time{}, 0, time.Time{}
 	k.count.made++
+	k.weights[kind.Key] = it.memory
 	k.stock = append(k.stock, it)
 	go func() {
 		<-m.Done()

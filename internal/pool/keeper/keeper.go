@@ -48,6 +48,9 @@ type Keeper[M machine] struct {
 	// Limits are in force until somebody asks with others.
 	Limits pool.Limits
 
+	// measure tells what a machine takes of the host's memory, in bytes.
+	measure func(pid int) (int64, error)
+
 	place *pool.Place
 	since time.Time
 	// kick wakes the maker.
@@ -60,9 +63,11 @@ type Keeper[M machine] struct {
 	asked, hungry time.Time
 	history       history
 	kinds         map[string]pool.Kind
-	stock         []*item[M]
-	making        bool
-	idle          *time.Timer
+	// weights are what machines took of the host's memory, in bytes, by kind.
+	weights map[string]int64
+	stock   []*item[M]
+	making  bool
+	idle    *time.Timer
 	// retryAt is when something may be made again after failures, the last of
 	// which said to wait for retryAfter.
 	retryAt    time.Time
@@ -88,7 +93,8 @@ type item[M machine] struct {
 func (k *Keeper[M]) Run(ctx context.Context, place *pool.Place) error {
 	ctx, k.stop = context.WithCancel(ctx)
 	defer k.stop()
-	k.place, k.since, k.kick, k.kinds = place, time.Now(), make(chan struct{}, 1), map[string]pool.Kind{}
+	k.place, k.measure = place, memoryOf
+	k.prepare()
 	k.mu.Lock()
 	k.rewind()
 	k.mu.Unlock()
@@ -105,6 +111,12 @@ func (k *Keeper[M]) Run(ctx context.Context, place *pool.Place) error {
 	k.empty()
 	place.Leave()
 	return err
+}
+
+// prepare makes what a keeper has from the beginning.
+func (k *Keeper[M]) prepare() {
+	k.since, k.kick = time.Now(), make(chan struct{}, 1)
+	k.kinds, k.weights = map[string]pool.Kind{}, map[string]int64{}
 }
 
 func (k *Keeper[M]) serve(all *sync.WaitGroup) error {

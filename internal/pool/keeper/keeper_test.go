@@ -68,7 +68,7 @@ const scope = "here"
 func keep(t *testing.T, limits pool.Limits, made func(id string, kind pool.Kind) (*process, error)) *kept {
 	t.Helper()
 	state := t.TempDir()
-	place, err := pool.Take(state)
+	place, err := pool.Take(state, nothingToClear)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -325,12 +325,16 @@ func TestStopWhileOneIsMade(t *testing.T) {
 	k.awaitEnd()
 }
 
+func nothingToClear(string) error { return nil }
+
 func TestOneKeeperAtATime(t *testing.T) {
 	k := keep(t, plenty(1), anyKind)
-	if _, err := pool.Take(k.State); !errdefs.IsAlreadyExists(err) {
+	if _, err := pool.Take(k.State, nothingToClear); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("a second keeper: %v", err)
 	}
-	pool.Sweep(k.State)
+	if err := pool.Sweep(k.State, func(string) error { return errors.New("it was cleared") }); err != nil {
+		t.Error(err)
+	}
 	if _, err := k.Status(t.Context()); err != nil {
 		t.Errorf("after a sweep: %v", err)
 	}
