@@ -89,7 +89,8 @@ func (a *app) runtime() (*ocirun.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ocirun.Runtime{Engine: &engine.Engine{Root: root, StateDir: a.cfg.Runtime.State, ShimPath: shim, ConfigPath: a.configPath}}, nil
+	e := &engine.Engine{Root: root, StateDir: a.cfg.Runtime.State, ShimPath: shim, ConfigPath: a.configPath}
+	return &ocirun.Runtime{Engine: e, Prepare: func() { a.startKeeper(shim) }}, nil
 }
 
 var errNotRoot = errors.New("dougong must be run as root: it makes mounts, and gives each virtual machine a user of its own")

@@ -60,10 +60,7 @@ func (a *app) run(ctx context.Context, o *runOptions, image string, args []strin
 		return engine.EngineError(err)
 	}
 	done = times.phase("process")
-	if err := shim.StartKeeper(a.cfg, e.ShimPath, a.configPath); err != nil {
-		// The container starts without it.
-		slog.Warn("start the pool's keeper", "error", err)
-	}
+	a.startKeeper(e.ShimPath)
 	sandbox, err := e.Prepare(*launch)
 	done()
 	if err != nil {
@@ -74,6 +71,14 @@ func (a *app) run(ctx context.Context, o *runOptions, image string, args []strin
 		return reportTiming(times, r.detached(ctx))
 	}
 	return reportTiming(times, r.attached(ctx, o))
+}
+
+// startKeeper starts the pool's keeper, if there is to be one. A container
+// starts without it, too.
+func (a *app) startKeeper(program string) {
+	if err := shim.StartKeeper(a.cfg, program, a.configPath); err != nil {
+		slog.Warn("start the pool's keeper", "error", err)
+	}
 }
 
 // runner sees one container through its life.

@@ -22,7 +22,11 @@ import (
 )
 
 // Runtime makes containers below one state directory.
-type Runtime struct{ Engine *engine.Engine }
+type Runtime struct {
+	Engine *engine.Engine
+	// Prepare, when set, starts what other containers use too.
+	Prepare func()
+}
 
 // CreateOptions say what a container is made of.
 type CreateOptions struct {
@@ -56,6 +60,9 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) (*Container, erro
 		ID: o.ID, Name: o.ID, Command: spec.Process.Args, Created: time.Now(), Terminal: spec.Process.Terminal,
 		Given: bundle, Image: filepath.Base(bundle), StopSignal: "SIGTERM",
 	}}
+	if r.Prepare != nil {
+		r.Prepare()
+	}
 	sandbox, err := r.Engine.Prepare(launch)
 	if err != nil {
 		return nil, err

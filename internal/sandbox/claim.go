@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"dougong.dev/dougong/internal/agent"
+	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/pool"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/storage"
@@ -80,26 +82,45 @@ func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.Machin
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
 		fmt.Errorf("the machine of the pool did not answer within %v", s.opts.BootTimeout/cloneShare))
 	defer cancel()
+	// To move a tap is waiting for the kernel, mostly.
+	wired := make(chan error, 1)
+	go func() { wired <- s.network.rewire(ctx, m.Queues()) }()
 	done := s.phase(ctx, "outfit")
 	err := s.takeIn(m.PID())
 	if err == nil {
 		err = outfit(ctx, m, spec)
 	}
 	done()
+	var client *agent.Client
 	if err == nil {
-		err = s.meet(ctx, m, spec.Shares)
+		client, err = s.meet(ctx, m, spec.Shares)
 	}
-	if err != nil {
-		err = explainEnd(m, err)
-		m.Kill()
+	if s.network != nil {
+		done = s.phase(ctx, "network")
 	}
+	err = errors.Join(err, <-wired)
+	done()
+	if err == nil {
+		s.adopt(m, client)
+		return nil
+	}
+	if client != nil {
+		_ = client.Close()
+	}
+	err = explainEnd(m, err)
+	m.Kill()
+	s.network.unwire()
 	return err
 }
 
 // takeIn puts a process that another has started where a child of this one would
 // be: into the sandbox's cgroup, and as likely a victim when memory is short.
 func (s *Sandbox) takeIn(pid int) error {
-	if err := s.group.Add(pid); err != nil {
+	join := s.group.Add
+	if s.group == nil {
+		join = cgroup.Bring
+	}
+	if err := join(pid); err != nil {
 		return err
 	}
 	const score = "oom_score_adj"
@@ -121,6 +142,9 @@ func outfit(ctx context.Context, m *qemu.Machine, spec vmm.MachineSpec) error {
 		}
 	}
 	for _, n := range spec.NICs {
+		if n.User == nil {
+			continue
+		}
 		for _, f := range n.User.Forwards {
 			if err := m.AddForward(ctx, n.ID, f); err != nil {
 				return err

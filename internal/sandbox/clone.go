@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,28 +167,46 @@ func (s *Sandbox) resume(ctx context.Context, m *qemu.Machine, state *os.File, s
 		return err
 	}
 	done()
-	return s.meet(ctx, m, shares)
+	client, err := s.meet(ctx, m, shares)
+	if err != nil {
+		return err
+	}
+	s.adopt(m, client)
+	return nil
 }
 
-// meet connects to the agent of a clone that runs, plugs its shares in, and
-// makes it the sandbox's own.
-func (s *Sandbox) meet(ctx context.Context, m *qemu.Machine, shares []vmm.Share) error {
+// meet connects to the agent of a clone that runs, and plugs in what is still
+// missing.
+func (s *Sandbox) meet(ctx context.Context, m *qemu.Machine, shares []vmm.Share) (*agent.Client, error) {
 	done := s.phase(ctx, "agent")
 	client, err := connectAgent(ctx, m)
 	done()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(shares) > 0 {
+	if err := s.plugIn(ctx, m, shares); err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	return client, nil
+}
+
+// plugIn gives a restored machine what no template has: shares, and disks whose
+// size the guest must see.
+func (s *Sandbox) plugIn(ctx context.Context, m *qemu.Machine, shares []vmm.Share) error {
+	if len(shares)+len(s.bare) > 0 {
 		defer s.phase(ctx, "devices")()
 	}
 	for _, share := range shares {
 		if err := m.AttachShare(ctx, share); err != nil {
-			_ = client.Close()
 			return err
 		}
 	}
-	s.adopt(m, client)
+	for disks := range slices.Chunk(s.bare, qemu.DisksPerPort) {
+		if _, err := m.AttachDisks(ctx, disks); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -200,6 +219,7 @@ func (s *Sandbox) adopt(m *qemu.Machine, client *agent.Client) {
 
 // bootMachine starts the machine the long way.
 func (s *Sandbox) bootMachine(ctx context.Context, spec vmm.MachineSpec) error {
+	spec.Disks = append(slices.Clip(spec.Disks), s.bare...)
 	done := s.phase(ctx, "spawn")
 	m, err := qemu.Start(ctx, s.opts.QEMU, spec)
 	done()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -23,28 +25,29 @@ type recipe struct {
 	// Network is a ConfigureRequest with the network of all clones of the
 	// template, encoded.
 	Network []byte
-	// Copied gives it memory that other processes can serve devices in.
-	Copied bool
+	// Copied gives it memory that other processes can serve devices in, and Shared
+	// says that one will.
+	Copied, Shared bool
 }
 
 // Kind is the kind of the machine that spec needs; false when no waiting
 // machine could stand for it.
 func Kind(o Options, spec vmm.MachineSpec) (kind pool.Kind, ok bool, err error) {
-	if !poolable(spec) {
+	if qemu.NeedsPrivilege(spec) {
 		return pool.Kind{}, false, nil
 	}
 	shape, err := templateShape(o, spec)
 	if err != nil {
 		return pool.Kind{}, false, err
 	}
-	r := recipe{Template: template.Key(shape...), Machine: waiting(spec), Copied: len(spec.Shares) > 0 || o.CopyTemplates}
+	r := recipe{Template: template.Key(shape...), Machine: waiting(spec), Copied: len(spec.Shares) > 0 || o.CopyTemplates, Shared: len(spec.Shares) > 0}
 	if r.Network, err = o.templateNetwork(); err != nil {
 		return pool.Kind{}, false, err
 	}
 	if kind.Recipe, err = json.Marshal(r); err != nil {
 		return pool.Kind{}, false, fmt.Errorf("encode the kind of a machine: %w", err)
 	}
-	if len(spec.NICs) > 0 {
+	if slices.ContainsFunc(spec.NICs, func(n vmm.NIC) bool { return n.User != nil }) {
 		if kind.NetNS, err = pool.NetNS(); err != nil {
 			return pool.Kind{}, false, err
 		}
@@ -56,16 +59,6 @@ func Kind(o Options, spec vmm.MachineSpec) (kind pool.Kind, ok bool, err error) 
 	return kind, true, nil
 }
 
-// poolable says whether a machine can be made before it is known for whom.
-func poolable(spec vmm.MachineSpec) bool {
-	for _, n := range spec.NICs {
-		if n.User == nil {
-			return false
-		}
-	}
-	return !qemu.NeedsPrivilege(spec)
-}
-
 // waiting is spec without what is the sandbox's own. Other than a template it
 // has the user network that the sandbox has, but for the forwards.
 func waiting(spec vmm.MachineSpec) vmm.MachineSpec {
@@ -74,7 +67,12 @@ func waiting(spec vmm.MachineSpec) vmm.MachineSpec {
 		w.Disks[i].File = nil
 	}
 	for i, n := range spec.NICs {
-		w.NICs[i].User = &vmm.UserNetwork{Restrict: n.User.Restrict}
+		if n.User != nil {
+			w.NICs[i].User = &vmm.UserNetwork{Restrict: n.User.Restrict}
+		}
+		if n.Tap != nil {
+			w.NICs[i].Tap = &vmm.Tap{Files: make([]*os.File, len(n.Tap.Files))}
+		}
 	}
 	return w
 }

@@ -48,6 +48,8 @@ type networking struct {
 	// refused are those that could not be connected, as they were then: nobody
 	// tries again before they change.
 	refused map[int]network.Link
+	// cold is what the machine starts with.
+	cold network.Plan
 	// sent is what the guest knows.
 	sent *agentapi.SetNetworkRequest
 }
@@ -59,15 +61,18 @@ type attachment struct {
 	number int
 }
 
-func (a *attachment) id() string { return fmt.Sprintf("net%d", a.number) }
-
-// mac is what the device comes with. The guest gives it the address of the
-// interface.
-func (a *attachment) mac() string { return fmt.Sprintf("02:64:6f:75:67:%02x", a.number) }
+func (a *attachment) id() string  { return nicID(a.number) }
+func (a *attachment) mac() string { return nicMAC(a.number) }
 
 func (a *attachment) nic() vmm.NIC {
 	return vmm.NIC{ID: a.id(), MAC: a.mac(), Tap: &vmm.Tap{Files: a.tap.Files}}
 }
+
+func nicID(number int) string { return fmt.Sprintf("net%d", number) }
+
+// nicMAC is what the device comes with. The guest gives it the address of the
+// interface.
+func nicMAC(number int) string { return fmt.Sprintf("02:64:6f:75:67:%02x", number) }
 
 // openNetwork opens the sandbox's network namespace, or makes it. made is the
 // path of one that somebody has made for the first container.
@@ -106,16 +111,13 @@ func (c *Container) NetworkPath() string {
 func (n *networking) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, a := range n.attached {
-		logError("disconnect", n.id, a.tap.Detach())
-	}
-	n.attached = nil
+	n.detach()
 	logError("close network namespace", n.id, n.namespace.Close())
 }
 
-// wire connects what is in the namespace before the machine starts, and returns
-// its NICs. Their files are to be closed by inherited.
-func (n *networking) wire(ctx context.Context) ([]vmm.NIC, error) {
+// outline looks at what is in the namespace before the machine starts, and
+// returns the NICs that it is to have, without the files of their taps.
+func (n *networking) outline() ([]vmm.NIC, error) {
 	if n == nil {
 		return nil, nil
 	}
@@ -125,17 +127,70 @@ func (n *networking) wire(ctx context.Context) ([]vmm.NIC, error) {
 	if err != nil {
 		return nil, err
 	}
-	plan.Guest.Interfaces = plan.Guest.Interfaces[:min(len(plan.Links), maxColdNICs)]
+	cold := min(len(plan.Links), maxColdNICs)
+	plan.Links, plan.Guest.Interfaces = plan.Links[:cold], plan.Guest.Interfaces[:cold]
+	n.cold = plan
 	var nics []vmm.NIC
-	for _, l := range plan.Links[:len(plan.Guest.Interfaces)] {
-		a, err := n.attach(ctx, l)
-		if err != nil {
-			return nil, err
-		}
-		nics = append(nics, a.nic())
+	for i := range cold {
+		nics = append(nics, vmm.NIC{ID: nicID(i), MAC: nicMAC(i), Tap: &vmm.Tap{Files: make([]*os.File, max(n.options.Queues, 1))}})
 	}
-	n.sent = n.describe(plan)
 	return nics, nil
+}
+
+// wire connects what outline has found with taps for a machine that is to be
+// started, whose NICs get the files. They are to be closed by inherited.
+func (n *networking) wire(ctx context.Context, nics []vmm.NIC) error {
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, l := range n.cold.Links {
+		a, err := n.attach(l, func() (*network.Tap, error) { return n.namespace.Attach(ctx, l, n.options) })
+		if err != nil {
+			return err
+		}
+		nics[i] = a.nic()
+	}
+	n.sent = n.describe(n.cold)
+	return nil
+}
+
+// rewire connects it with the taps of a machine that has waited, by a file of
+// each. After an error nothing is connected, and the machine has no network.
+func (n *networking) rewire(ctx context.Context, queues []*os.File) error {
+	defer closeFiles(queues)
+	if n == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, l := range n.cold.Links {
+		if _, err := n.attach(l, func() (*network.Tap, error) { return n.namespace.AttachBlank(ctx, l, n.options, queues[i]) }); err != nil {
+			n.detach()
+			return err
+		}
+	}
+	n.sent = n.describe(n.cold)
+	return nil
+}
+
+// unwire takes back what wire or rewire have done.
+func (n *networking) unwire() {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.detach()
+}
+
+// detach must be called with mu held.
+func (n *networking) detach() {
+	for _, a := range n.attached {
+		logError("disconnect", n.id, a.tap.Detach())
+	}
+	n.attached = nil
 }
 
 // inherited closes what the machine has its own copies of.
@@ -159,8 +214,8 @@ func (n *networking) look() (network.Plan, error) {
 }
 
 // attach must be called with mu held.
-func (n *networking) attach(ctx context.Context, l network.Link) (*attachment, error) {
-	tap, err := n.namespace.Attach(ctx, l, n.options)
+func (n *networking) attach(l network.Link, get func() (*network.Tap, error)) (*attachment, error) {
+	tap, err := get()
 	if err != nil {
 		return nil, err
 	}

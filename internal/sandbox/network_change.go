@@ -76,7 +76,7 @@ func (n *networking) plugNew(ctx context.Context, m *qemu.Machine, links []netwo
 }
 
 func (n *networking) plug(ctx context.Context, m *qemu.Machine, l network.Link) error {
-	a, err := n.attach(ctx, l)
+	a, err := n.attach(l, func() (*network.Tap, error) { return n.namespace.Attach(ctx, l, n.options) })
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -62,9 +63,13 @@ func TestSandboxWithoutNamespace(t *testing.T) {
 	if err := s.openNetwork("/proc/1/ns/net"); err != nil {
 		t.Error(err)
 	}
-	if nics, err := s.network.wire(t.Context()); nics != nil || err != nil {
+	if nics, err := s.network.outline(); nics != nil || err != nil {
 		t.Errorf("NICs %v, %v", nics, err)
 	}
+	if err := errors.Join(s.network.wire(t.Context(), nil), s.network.rewire(t.Context(), nil)); err != nil {
+		t.Error(err)
+	}
+	s.network.unwire()
 	s.network.inherited()
 	s.forwardLoopback()
 	if err := s.syncNetwork(t.Context()); err != nil {

@@ -29,15 +29,70 @@ const playedID = "rehearsed"
 // player does with a guest what a sandbox does from the agent's hello to the
 // end of a container, in the same words.
 type player struct {
-	opts Options
-	spec vmm.MachineSpec
+	opts    Options
+	spec    vmm.MachineSpec
+	machine *qemu.Machine
+	// shared says that whoever takes the machine plugs a share in.
+	shared bool
 }
 
 func (p player) play(ctx context.Context, c *agent.Client) error {
 	if _, err := c.VM.Configure(ctx, p.identity()); err != nil {
 		return err
 	}
-	request, err := p.bundle()
+	for _, r := range p.networks() {
+		if _, err := c.VM.SetNetwork(ctx, r); err != nil {
+			return err
+		}
+	}
+	if len(p.spec.Disks) > 0 {
+		if err := p.playSlot(ctx, c); err != nil {
+			return err
+		}
+	}
+	if p.shared {
+		if err := p.playShare(ctx, c); err != nil {
+			return err
+		}
+	}
+	if p.spec.HotplugPorts > 0 {
+		// Of a pod, whose containers may be on disks.
+		return p.playDisk(ctx, c)
+	}
+	if len(p.spec.Disks) == 0 && !p.shared {
+		return p.playOwn(ctx, c)
+	}
+	return nil
+}
+
+// playSlot has the image behind the first slot.
+func (p player) playSlot(ctx context.Context, c *agent.Client) error {
+	plan, err := p.imagePlan()
+	if err != nil {
+		return err
+	}
+	plan.UseSerials(qemu.DiskSerial)
+	return p.perform(ctx, c, plan.Rootfs, "/bin/true")
+}
+
+// playOwn has the guest's own root file system.
+func (p player) playOwn(ctx context.Context, c *agent.Client) error {
+	return p.perform(ctx, c, &agentapi.Rootfs{
+		Lowers:   []*agentapi.Mount{{Type: "bind", Source: "/", Options: []string{"ro"}}},
+		Writable: &agentapi.Writable{Mount: &agentapi.Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=0755"}}},
+	}, "/init", "--version")
+}
+
+// imagePlan is the storage of a container of the rehearsal's image.
+func (p player) imagePlan() (*storage.Plan, error) {
+	return storage.New(storage.Request{
+		ContainerID: playedID, Rootfs: []storage.Mount{{Type: "erofs", Source: "rehearsal", Options: []string{"ro"}}}, WritableSize: p.opts.WritableSize,
+	})
+}
+
+// perform takes a container through its life.
+func (p player) perform(ctx context.Context, c *agent.Client, root *agentapi.Rootfs, args ...string) error {
+	request, err := p.bundle(root, args)
 	if err != nil {
 		return err
 	}
@@ -66,13 +121,34 @@ func (p player) identity() *agentapi.ConfigureRequest {
 	return r
 }
 
-// bundle is that of a container of the rehearsal's image.
-func (p player) bundle() (*agentapi.CreateBundleRequest, error) {
-	run := oci.RunOptions{ID: playedID, Args: []string{"/bin/true"}}
-	if len(p.spec.Disks) == 0 {
-		// The guest's own root has nothing else.
-		run.Args = []string{"/init", "--version"}
+// networks are what NICs with taps have one after the other: a network like that
+// of a namespace, interfaces without one, and nothing, as it was. No network is
+// called so: these addresses are for examples.
+func (p player) networks() []*agentapi.SetNetworkRequest {
+	full, bare := &agentapi.SetNetworkRequest{}, &agentapi.SetNetworkRequest{}
+	for i, n := range p.spec.NICs {
+		if n.Tap == nil {
+			continue
+		}
+		name := fmt.Sprintf("eth%d", i)
+		link := &agentapi.Interface{Name: name, Mac: n.MAC, AssignMac: fmt.Sprintf("02:00:00:00:00:%02x", i), Mtu: 1450, Ipv6: true, BareAddresses: true}
+		bare.Interfaces = append(bare.Interfaces, proto.CloneOf(link))
+		link.Addresses = []string{fmt.Sprintf("192.0.2.%d/24", i+2)}
+		full.Interfaces = append(full.Interfaces, link)
+		full.Routes = append(full.Routes, &agentapi.Route{Destination: "192.0.2.0/24", Device: name, LinkScope: true, Source: fmt.Sprintf("192.0.2.%d", i+2), Metric: uint32(i)})
+		if i == 0 {
+			full.Routes = append(full.Routes, &agentapi.Route{Destination: "0.0.0.0/0", Gateway: "192.0.2.1", Device: name})
+		}
 	}
+	if len(full.Interfaces) == 0 {
+		return nil
+	}
+	return []*agentapi.SetNetworkRequest{full, bare, {}}
+}
+
+// bundle is that of a container that runs one program.
+func (p player) bundle(root *agentapi.Rootfs, args []string) (*agentapi.CreateBundleRequest, error) {
+	run := oci.RunOptions{ID: playedID, Args: args}
 	host, err := oci.Generate(imagespec.ImageConfig{}, run)
 	if err != nil {
 		return nil, err
@@ -86,35 +162,14 @@ func (p player) bundle() (*agentapi.CreateBundleRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &agentapi.CreateBundleRequest{Id: playedID}
+	r := &agentapi.CreateBundleRequest{Id: playedID, Rootfs: root}
 	for _, f := range list {
 		r.Files = append(r.Files, &agentapi.File{Name: f.Name, Content: f.Content, Mode: f.Mode})
-	}
-	if r.Rootfs, err = p.rootfs(); err != nil {
-		return nil, err
 	}
 	if r.Spec, err = json.Marshal(guest.Spec); err != nil {
 		return nil, fmt.Errorf("encode guest spec: %w", err)
 	}
 	return r, nil
-}
-
-// rootfs is the image, or what the guest itself has where there is no disk.
-func (p player) rootfs() (*agentapi.Rootfs, error) {
-	if len(p.spec.Disks) == 0 {
-		return &agentapi.Rootfs{
-			Lowers:   []*agentapi.Mount{{Type: "bind", Source: "/", Options: []string{"ro"}}},
-			Writable: &agentapi.Writable{Mount: &agentapi.Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=0755"}}},
-		}, nil
-	}
-	plan, err := storage.New(storage.Request{
-		ContainerID: playedID, Rootfs: []storage.Mount{{Type: "erofs", Source: "rehearsal", Options: []string{"ro"}}}, WritableSize: p.opts.WritableSize,
-	})
-	if err != nil {
-		return nil, err
-	}
-	plan.UseSerials(qemu.DiskSerial)
-	return plan.Rootfs, nil
 }
 
 // container takes one through its life.

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 	"dougong.dev/dougong/internal/image/erofs"
 )
 
-var update = flag.Bool("update", false, "write rehearsal.erofs anew")
+var update = flag.Bool("update", false, "write rehearsal.erofs and rehearsal.bin anew")
 
 // trueProgram is an x86-64 program that writes "ok" and ends.
 func trueProgram() []byte {
@@ -86,10 +87,13 @@ func buildRehearsal(t *testing.T) []byte {
 func TestRehearsalImage(t *testing.T) {
 	want := buildRehearsal(t)
 	if *update {
-		if err := os.WriteFile("rehearsal.erofs", want, 0o644); err != nil {
+		if err := errors.Join(os.WriteFile("rehearsal.erofs", want, 0o644), os.WriteFile("rehearsal.bin", trueProgram(), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 		return
+	}
+	if !bytes.Equal(rehearsalProgram, trueProgram()) {
+		t.Error("rehearsal.bin is not what this test builds; write it anew with -update")
 	}
 	if !bytes.Equal(rehearsalImage, want) {
 		t.Error("rehearsal.erofs is not what this test builds; write it anew with -update")

@@ -21,6 +21,7 @@ import (
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/timeline"
 	"dougong.dev/dougong/internal/virtiofsd"
+	"dougong.dev/dougong/internal/vmm"
 )
 
 // Sandbox is one virtual machine with its containers.
@@ -45,6 +46,9 @@ type Sandbox struct {
 	pod *oci.PodPlan
 	// podFiles are files that a pod's containers have, by their paths.
 	podFiles map[string]string
+	// bare are the disks that the first container has as such, while the machine
+	// is started.
+	bare []vmm.Disk
 	// start has the phases of the start, until the first container runs.
 	start timeline.Recorder
 
@@ -184,24 +188,36 @@ func (s *Sandbox) startShare(ctx context.Context, plan *storage.Plan) error {
 	return nil
 }
 
+// maxBare is how many disks are plugged into a machine that was restored; one
+// with more is booted with them.
+const maxBare = 2 * qemu.DisksPerPort
+
 func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	spec := s.opts.Machine
 	if s.pod != nil {
 		// Disks come with containers.
 		spec.HotplugPorts, spec.Cmdline = podPorts, spec.Cmdline+" "+modulesParameter
 	}
-	disks, err := openDisks(plan.Disks)
+	// The disks of a template are as large as any image could be, which file
+	// systems do not mind and a bare device does: those are plugged in later.
+	disks, err := openDisks(plan.Images())
 	if err != nil {
 		return err
 	}
 	// The VMM has its own copies of the files.
 	defer closeDisks(disks)
 	spec.Disks = disks
-	nics, err := s.network.wire(ctx)
+	if s.bare, err = openDisks(plan.Bare()); err != nil {
+		return err
+	}
+	defer func() {
+		closeDisks(s.bare)
+		s.bare = nil
+	}()
+	nics, err := s.network.outline()
 	if err != nil {
 		return err
 	}
-	defer s.network.inherited()
 	spec.NICs = append(slices.Clip(spec.NICs), nics...)
 	s.mu.Lock()
 	s.lasting = plan.Lasting()
@@ -209,13 +225,16 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	if s.daemon != nil {
 		spec.Shares = append(spec.Shares, share(s.daemon))
 	}
-	// The disks of a clone are as large as any image could be, which file
-	// systems do not mind and a bare device does.
-	if s.opts.Templates == nil || len(plan.DeviceSerials) > 0 {
-		return s.bootMachine(ctx, spec)
-	}
-	if s.claim(ctx, spec, plan) {
+	restored := s.opts.Templates != nil && len(s.bare) <= maxBare
+	if restored && s.claim(ctx, spec, plan) {
 		return nil
+	}
+	if err := s.network.wire(ctx, spec.NICs[len(spec.NICs)-len(nics):]); err != nil {
+		return err
+	}
+	defer s.network.inherited()
+	if !restored {
+		return s.bootMachine(ctx, spec)
 	}
 	return s.cloneOrBoot(ctx, spec)
 }
@@ -237,13 +256,16 @@ func (s *Sandbox) configure(ctx context.Context) error {
 	if s.daemon == nil {
 		return nil
 	}
-	_, err = s.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{{
-		Type: "virtiofs", Source: storage.Tag, Target: storage.GuestShare, Options: []string{"nodev"},
-	}}})
-	if err != nil {
+	if _, err = s.client.VM.Mount(ctx, shareMount()); err != nil {
 		return fmt.Errorf("mount the share in the guest: %w", err)
 	}
 	return nil
+}
+
+func shareMount() *agentapi.MountRequest {
+	return &agentapi.MountRequest{Mounts: []*agentapi.Mount{{
+		Type: "virtiofs", Source: storage.Tag, Target: storage.GuestShare, Options: []string{"nodev"},
+	}}}
 }
 
 // Done is closed when the sandbox is stopped and nothing of it is left.

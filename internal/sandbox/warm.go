@@ -14,7 +14,6 @@ import (
 	"dougong.dev/dougong/internal/pool"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/template"
-	"dougong.dev/dougong/internal/vmm"
 )
 
 // rehearsalImage is a root file system with one small program, /bin/true.
@@ -72,12 +71,18 @@ func (s *Sandbox) spawnRehearsed(ctx context.Context, t *template.Template, r re
 		defer f.Close()
 		spec.Disks[i].File = f
 	}
+	taps, err := blankTaps(spec.NICs)
+	defer closeFiles(taps)
+	if err != nil {
+		return nil, err
+	}
 	s.opts.QEMU.Leased = true
 	m, err := s.spawnClone(ctx, t, spec, r.Copied)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.rehearse(ctx, m, state, spec); err != nil {
+	p := player{opts: s.opts, spec: spec, machine: m, shared: r.Shared}
+	if err := rehearse(ctx, p, state); err != nil {
 		err = explainEnd(m, err)
 		m.Kill()
 		return nil, err
@@ -86,17 +91,16 @@ func (s *Sandbox) spawnRehearsed(ctx context.Context, t *template.Template, r re
 }
 
 // rehearse takes a clone through the life of a container and stops it.
-func (s *Sandbox) rehearse(ctx context.Context, m *qemu.Machine, state *os.File, spec vmm.MachineSpec) error {
-	if err := m.Resume(ctx, state); err != nil {
+func rehearse(ctx context.Context, p player, state *os.File) error {
+	if err := p.machine.Resume(ctx, state); err != nil {
 		return err
 	}
-	until, cancel := untilEnd(ctx, m)
+	until, cancel := untilEnd(ctx, p.machine)
 	defer cancel()
-	p := player{opts: s.opts, spec: spec}
-	if err := agent.Rehearse(until, m.Agent(), p.play); err != nil {
+	if err := agent.Rehearse(until, p.machine.Agent(), p.play); err != nil {
 		return err
 	}
-	return m.Pause(ctx)
+	return p.machine.Pause(ctx)
 }
 
 // rehearsalDisk is the i-th disk of a machine that waits, a file without a

@@ -87,6 +87,13 @@ type Plan struct {
 // NeedsShare reports whether the VM needs a file sharing daemon.
 func (p *Plan) NeedsShare() bool { return len(p.Entries) > 0 }
 
+// Images are the disks that file systems are on, without those that the
+// container has as such.
+func (p *Plan) Images() []Disk { return p.Disks[:len(p.Disks)-len(p.DeviceSerials)] }
+
+// Bare are the disks of Request.Devices.
+func (p *Plan) Bare() []Disk { return p.Disks[len(p.Disks)-len(p.DeviceSerials):] }
+
 // SharedPaths are the guest's paths of what the plan shares.
 func (p *Plan) SharedPaths() []string {
 	var paths []string
@@ -207,17 +214,15 @@ func diskOptions(options []string, readOnly bool) []string {
 	return keep
 }
 
-// UseSerials gives the plan's disks other serial numbers, by their place among
+// UseSerials gives the plan's images other serial numbers, by their place among
 // the disks, wherever the guest is told of them.
 func (p *Plan) UseSerials(serial func(i int) string) {
 	renamed := map[string]string{}
-	for i := range p.Disks {
-		d := &p.Disks[i]
+	images := p.Images()
+	for i := range images {
+		d := &images[i]
 		renamed[d.Serial] = serial(i)
 		d.Serial = renamed[d.Serial]
-	}
-	for i, s := range p.DeviceSerials {
-		p.DeviceSerials[i] = renamed[s]
 	}
 	mounts := slices.Clone(p.Rootfs.GetLowers())
 	if w := p.Rootfs.GetWritable().GetMount(); w != nil {

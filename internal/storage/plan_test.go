@@ -187,11 +187,16 @@ func TestUseSerials(t *testing.T) {
 	for _, d := range p.Disks {
 		serials = append(serials, d.Serial)
 	}
-	if diff := cmp.Diff([]string{"p", "q", "r", "s"}, serials); diff != "" {
+	// The container's own device stays as it is.
+	own := Serial("c1", deviceSerials)
+	if diff := cmp.Diff([]string{"p", "q", "r", own}, serials); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]string{"s"}, p.DeviceSerials); diff != "" {
+	if diff := cmp.Diff([]string{own}, p.DeviceSerials); diff != "" {
 		t.Error(diff)
+	}
+	if bare := p.Bare(); len(p.Images()) != 3 || len(bare) != 1 || bare[0].Serial != own {
+		t.Errorf("images %v, bare %v", p.Images(), bare)
 	}
 	want := &agentapi.Rootfs{
 		Lowers: []*agentapi.Mount{
