@@ -17,6 +17,7 @@ import (
 const (
 	rowCtrRun    = "ctr run"
 	rowCtrClone  = "ctr run clone"
+	rowCtrPool   = "ctr run pool"
 	rowCtrExec   = "ctr exec"
 	rowCtrStdout = "ctr stdout"
 	rowCtrShim   = "ctr shim PSS"
@@ -30,6 +31,7 @@ func containerdPlan() []Row {
 	return []Row{
 		{Name: rowCtrRun, Unit: Seconds, About: "ctr run --rm IMAGE true without a template, overlayfs snapshotter", RatioTo: rowRun, Bound: &Bound{Limit: 1.25, Of: rowRun}},
 		{Name: rowCtrClone, Unit: Seconds, About: "the same, the machine a clone of a saved one", RatioTo: rowClone},
+		{Name: rowCtrPool, Unit: Seconds, About: "the same, the machine one that has waited in the pool", RatioTo: rowPool},
 		{Name: rowCtrExec, Unit: Seconds, About: "ctr task exec TASK true, the whole command", Bound: atMost(0.35)},
 		{Name: rowCtrStdout, Unit: Rate, About: "ctr run … dd if=/dev/zero to a pipe, 256 MiB", Bound: atLeast(100)},
 		{Name: rowCtrShim, Unit: Megabytes, About: "sandbox process of an idle container under containerd", Bound: atMost(20)},
@@ -66,6 +68,7 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 		func() error { return b.command(ctx, rowRun, "run", "--rm", "--no-template", b.Image, "true") },
 		func() error { return d.runTrue(ctx, b.out, rowCtrRun, booted) },
 		func() error { return d.runTrue(ctx, b.out, rowCtrClone, b.lab.configPath) },
+		func() error { return d.runFromPool(ctx, b.out) },
 		func() error { return d.exec(ctx, b.out) },
 		func() error { return d.stream(ctx, b.out) },
 		func() error { return d.shimMemory(b.out) },
@@ -74,7 +77,7 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 		b.say("containerd, round %d of %d", i, b.Runs)
 		if i == 1 {
 			// The first round was to warm up.
-			b.out.forget(rowCtrRun, rowCtrClone, rowCtrExec, rowCtrStdout, rowCtrShim)
+			b.out.forget(rowCtrRun, rowCtrClone, rowCtrPool, rowCtrExec, rowCtrStdout, rowCtrShim)
 		}
 		for _, step := range steps {
 			if err := step(); err != nil {

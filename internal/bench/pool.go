@@ -2,10 +2,12 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -42,4 +44,49 @@ func (b *bench) runFromPool(ctx context.Context) (err error) {
 		return err
 	}
 	return b.start(dougong(ctx, "run", "--rm", "--timing=json", b.Image, "true"), poolRows)
+}
+
+// poolTime is how long a machine for the pool may take.
+const poolTime = time.Minute
+
+// awaitPool waits until a machine waits.
+func (l *lab) awaitPool(ctx context.Context, config string) error {
+	for begin := time.Now(); ; {
+		out, err := l.dougong(ctx, "--config", config, "pool", "status", "--format", "json").Output()
+		var status struct {
+			Waiting []struct{}
+			Trouble string
+		}
+		if err == nil {
+			err = json.Unmarshal(out, &status)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("look at the pool: %w", err)
+		case len(status.Waiting) > 0:
+			return nil
+		case time.Since(begin) > poolTime || ctx.Err() != nil:
+			return fmt.Errorf("no machine waits in the pool: %s", status.Trouble)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+// runFromPool is runTrue in a machine that waits. A container before it says
+// which kind that has to be.
+func (d *containerd) runFromPool(ctx context.Context, out *series) (err error) {
+	config, err := d.lab.poolConfig()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, run(d.lab.dougong(context.WithoutCancel(ctx), "--config", config, "pool", "stop")))
+	}()
+	if err := run(d.client(ctx, d.args(config, []string{"--rm"}, "true")...)); err != nil {
+		return err
+	}
+	if err := d.lab.awaitPool(ctx, config); err != nil {
+		return err
+	}
+	return d.runTrue(ctx, out, rowCtrPool, config)
 }
