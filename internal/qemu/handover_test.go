@@ -78,6 +78,49 @@ func TestHandOver(t *testing.T) {
 	<-first.Done()
 }
 
+// TestHandOverWithTaps hands one file of each tap on, and keeps none.
+func TestHandOverWithTaps(t *testing.T) {
+	spec := tinyMachine(t, "", hang)
+	spec.NICs = []vmm.NIC{tapNIC(t, 0, 1), tapNIC(t, 1, 2), {ID: "net2", MAC: "02:00:00:00:00:02", User: &vmm.UserNetwork{}}}
+	first := start(t, leasedConfig(), spec)
+	m := handOver(t, first, spec)
+	if left := first.Queues(); len(left) != 0 {
+		t.Errorf("%d files stay behind", len(left))
+	}
+	queues := m.Queues()
+	defer closeFiles(queues)
+	if len(queues) != 2 || len(m.Queues()) != 0 {
+		t.Fatalf("%d files were handed on, want one of each tap, once", len(queues))
+	}
+	for i, q := range queues {
+		request, err := unix.NewIfreq("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.IoctlIfreq(int(q.Fd()), unix.TUNGETIFF, request); err != nil {
+			t.Errorf("file %d is no tap: %v", i, err)
+		}
+		if many := request.Uint16()&unix.IFF_MULTI_QUEUE != 0; many != (i == 1) {
+			t.Errorf("file %d is another tap's", i)
+		}
+	}
+}
+
+// TestTapsOfAMachineThatEnds are not held any longer.
+func TestTapsOfAMachineThatEnds(t *testing.T) {
+	spec := tinyMachine(t, "", hang)
+	spec.NICs = []vmm.NIC{tapNIC(t, 0, 1)}
+	m := start(t, leasedConfig(), spec)
+	m.Kill()
+	if left := m.Queues(); len(left) != 0 {
+		t.Errorf("%d files of taps are still open", len(left))
+	}
+	plain := start(t, unprivileged(), spec)
+	if held := plain.Queues(); len(held) != 0 {
+		t.Errorf("of a machine that is not to be handed on %d are held", len(held))
+	}
+}
+
 func TestAdoptedMachineIsKilled(t *testing.T) {
 	spec := tinyMachine(t, "", hang)
 	first := start(t, leasedConfig(), spec)

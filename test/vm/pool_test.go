@@ -295,6 +295,25 @@ func TestPoolKill(t *testing.T) {
 			t.Error("the machine is still there")
 		}
 	})
+	t.Run("machine about to be claimed", func(t *testing.T) {
+		in := pooled(t, 1)
+		n := 4
+		if suite.long {
+			n = 40
+		}
+		for i := range n {
+			pid := in.fill().Waiting[0].PID
+			done := make(chan result, 1)
+			go func() { done <- in.dougong("run", "--rm", busybox(), "echo", "well") }()
+			<-time.After(time.Duration(i%10) * 8 * time.Millisecond)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			// Before the container runs, another machine takes the place of this one;
+			// afterwards that is the end of the container.
+			if r := <-done; (r.code != 0 || r.stdout != "well\n") && (r.code == 0 || !strings.Contains(r.stderr, "killed")) {
+				t.Error(r)
+			}
+		}
+	})
 	t.Run("claimer", func(t *testing.T) {
 		in := pooled(t, 1)
 		in.fill()
