@@ -165,6 +165,10 @@ func (n *networking) rewire(ctx context.Context, queues []*os.File) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if len(queues) != len(n.cold.Links) {
+		// They went with the machine.
+		return errMachineEnded
+	}
 	for i, l := range n.cold.Links {
 		if _, err := n.attach(l, func() (*network.Tap, error) { return n.namespace.AttachBlank(ctx, l, n.options, queues[i]) }); err != nil {
 			n.detach()

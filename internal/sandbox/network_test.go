@@ -57,6 +57,14 @@ func TestGuestNetworkWithoutNamespace(t *testing.T) {
 	}
 }
 
+// TestRewireOfAMachineThatEnded has no taps to connect.
+func TestRewireOfAMachineThatEnded(t *testing.T) {
+	n := &networking{cold: network.Plan{Links: []network.Link{ethernet(2, "eth0")}}}
+	if err := n.rewire(t.Context(), nil); !errors.Is(err, errMachineEnded) || len(n.attached) != 0 {
+		t.Errorf("%v, %d attached", err, len(n.attached))
+	}
+}
+
 // TestSandboxWithoutNamespace has nothing to do for one.
 func TestSandboxWithoutNamespace(t *testing.T) {
 	s := &Sandbox{}
