@@ -40,9 +40,9 @@ func newPoolStatusCommand(a *app) *cobra.Command {
 			if format != "table" && format != "json" {
 				return unknownFormat(format)
 			}
-			status, err := shim.Pool(a.cfg).Status(cmd.Context())
+			status, err := shim.Pool(a.host).Status(cmd.Context())
 			if errdefs.IsNotFound(err) {
-				status, err = &pool.Status{Limits: shim.Pool(a.cfg).Limits, Waiting: []pool.Waiting{}}, nil
+				status, err = &pool.Status{Limits: shim.Pool(a.host).Limits, Waiting: []pool.Waiting{}}, nil
 			}
 			if err != nil {
 				return err
@@ -65,7 +65,7 @@ func newPoolFillCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.cfg.Pool.Size == 0 {
+			if a.host.Pool.Size == 0 {
 				return errors.New("the configuration has no pool: set pool.size")
 			}
 			e, err := a.containers()
@@ -76,10 +76,10 @@ func newPoolFillCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := shim.StartKeeper(a.cfg, e.ShimPath, a.configPath); err != nil {
+			if err := shim.StartKeeper(a.host, e.ShimPath, a.configPath); err != nil {
 				return err
 			}
-			status, err := shim.Pool(a.cfg).Fill(cmd.Context(), kind)
+			status, err := shim.Pool(a.host).Fill(cmd.Context(), kind)
 			if err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ func newPoolStopCommand(a *app) *cobra.Command {
 not touched. The next container starts both anew, unless pool.size is 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := shim.Pool(a.cfg).Stop(cmd.Context())
+			_, err := shim.Pool(a.host).Stop(cmd.Context())
 			if errdefs.IsNotFound(err) {
 				// What is wanted is so.
 				return nil

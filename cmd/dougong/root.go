@@ -24,8 +24,11 @@ import (
 type app struct {
 	configPath string
 	cfg        config.Config
-	engine     *engine.Engine
-	oci        ociOptions
+	// host is the configuration without --root: callers give each kind of
+	// container a directory of its own, and the pool is for all.
+	host   config.Config
+	engine *engine.Engine
+	oci    ociOptions
 }
 
 // Groups of commands in the help.
@@ -111,6 +114,7 @@ func (a *app) configure() error {
 			return fmt.Errorf("find the configuration: %w", err)
 		}
 	}
+	a.host = cfg
 	if a.oci.root != "" {
 		if cfg.Runtime.State, err = filepath.Abs(a.oci.root); err != nil {
 			return fmt.Errorf("find --root: %w", err)
@@ -137,7 +141,7 @@ func (a *app) containers() (*engine.Engine, error) {
 	if err := root.Sweep(func(d record.Dir) error { return cgroup.Clear(d.Path()) }); err != nil {
 		return nil, err
 	}
-	if err := pool.Sweep(a.cfg.Runtime.State, cgroup.Clear); err != nil {
+	if err := pool.Sweep(a.host.Runtime.State, cgroup.Clear); err != nil {
 		slog.Warn("sweep", "error", err)
 	}
 	shim, err := shimPath(a.cfg.Runtime.Shim)

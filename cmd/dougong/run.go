@@ -76,7 +76,7 @@ func (a *app) run(ctx context.Context, o *runOptions, image string, args []strin
 // startKeeper starts the pool's keeper, if there is to be one. A container
 // starts without it, too.
 func (a *app) startKeeper(program string) {
-	if err := shim.StartKeeper(a.cfg, program, a.configPath); err != nil {
+	if err := shim.StartKeeper(a.host, program, a.configPath); err != nil {
 		slog.Warn("start the pool's keeper", "error", err)
 	}
 }

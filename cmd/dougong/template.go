@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/config"
@@ -108,7 +109,11 @@ func newTemplateRmCommand(a *app) *cobra.Command {
 				return store.Clear()
 			}
 			return forEach(cmd, keys, func(key string) error {
-				if _, err := store.Get(key); err != nil {
+				has, err := store.Has(key)
+				if err == nil && !has {
+					err = fmt.Errorf("template %s: %w", key, errdefs.ErrNotFound)
+				}
+				if err != nil {
 					return err
 				}
 				return store.Remove(key)

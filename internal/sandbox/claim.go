@@ -95,11 +95,7 @@ func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.Machin
 	if err == nil {
 		client, err = s.meet(ctx, m, spec.Shares)
 	}
-	if s.network != nil {
-		done = s.phase(ctx, "network")
-	}
-	err = errors.Join(err, <-wired)
-	done()
+	err = errors.Join(err, s.awaitNetwork(ctx, wired))
 	if err == nil {
 		s.adopt(m, client)
 		return nil
@@ -111,6 +107,14 @@ func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.Machin
 	m.Kill()
 	s.network.unwire()
 	return err
+}
+
+// awaitNetwork waits until taps are where they belong.
+func (s *Sandbox) awaitNetwork(ctx context.Context, wired <-chan error) error {
+	if s.network != nil {
+		defer s.phase(ctx, "network")()
+	}
+	return <-wired
 }
 
 // takeIn puts a process that another has started where a child of this one would

@@ -98,8 +98,7 @@ func (s *Store) Get(key string) (*Template, error) {
 		return nil, fmt.Errorf("template %s: %w", key, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		slog.Warn("template is damaged and goes", "template", key, "error", err)
-		return nil, errors.Join(fmt.Errorf("template %s: %w", key, errdefs.ErrNotFound), s.Remove(key))
+		return nil, errors.Join(fmt.Errorf("template %s: %w", key, errdefs.ErrNotFound), s.discard(key, err))
 	}
 	now := time.Now()
 	// Only the order of use hangs on it.
@@ -149,7 +148,8 @@ func orDamaged(err error) error {
 	return err
 }
 
-// List returns all templates, the most recently used first.
+// List returns all templates, the most recently used first. Damaged ones are
+// removed.
 func (s *Store) List() ([]*Template, error) {
 	used := map[string]time.Time{}
 	list, err := s.listInto(used)
@@ -176,12 +176,41 @@ func (s *Store) listInto(used map[string]time.Time) ([]*Template, error) {
 		if err != nil || !validKey.MatchString(key) {
 			continue
 		}
-		if t, err := s.read(key); err == nil {
+		t, err := s.read(key)
+		switch {
+		case err == nil:
 			used[t.Key] = info.ModTime()
 			list = append(list, t)
+		case !errors.Is(err, fs.ErrNotExist):
+			if err := s.discard(key, err); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return list, nil
+}
+
+// Has says whether there is a template, whole or damaged.
+func (s *Store) Has(key string) (bool, error) {
+	if !validKey.MatchString(key) {
+		return false, fmt.Errorf("template %q: %w", key, errdefs.ErrInvalidArgument)
+	}
+	if m := s.inMemory(); m != nil {
+		if has, err := m.Has(key); has || err != nil {
+			return has, err
+		}
+	}
+	_, err := os.Stat(filepath.Join(s.dir, key))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// discard removes a damaged template.
+func (s *Store) discard(key string, why error) error {
+	slog.Warn("template is damaged and goes", "template", key, "error", why)
+	return s.Remove(key)
 }
 
 // Remove deletes a template. Clones that run go on: they have its memory open.

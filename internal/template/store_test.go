@@ -138,6 +138,9 @@ func TestBadKey(t *testing.T) {
 		if _, err := s.Get(key); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("Get(%q) gives %v", key, err)
 		}
+		if has, err := s.Has(key); has || !errdefs.IsInvalidArgument(err) {
+			t.Errorf("Has(%q) gives %v, %v", key, has, err)
+		}
 	}
 }
 
@@ -419,6 +422,30 @@ func TestFullDisk(t *testing.T) {
 	})
 	if left := names(t, s); len(left) > 0 {
 		t.Errorf("left: %q", left)
+	}
+}
+
+// TestDamagedIsListedNoMore has it removed by who looks at all.
+func TestDamagedIsListedNoMore(t *testing.T) {
+	s := open(t)
+	whole, damaged := Key("whole"), Key("damaged")
+	create(t, s, recipe(whole, "memory"))
+	create(t, s, recipe(damaged, "memory"))
+	if err := os.WriteFile(filepath.Join(s.dir, damaged, fileManifest), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if has, err := s.Has(damaged); !has || err != nil {
+		t.Errorf("before it is looked at: %v, %v", has, err)
+	}
+	list, err := s.List()
+	if err != nil || len(list) != 1 || list[0].Key != whole {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if has, err := s.Has(damaged); has || err != nil {
+		t.Errorf("afterwards: %v, %v", has, err)
+	}
+	if diff := cmp.Diff([]string{whole}, names(t, s)); diff != "" {
+		t.Error(diff)
 	}
 }
 

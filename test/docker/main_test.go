@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 const daemonConfig = `{
-	"runtimes": {"dougong": {"path": %q}}, "default-runtime": "dougong",
+	"runtimes": {"dougong": {"path": %q}, "pooled": {"path": %q, "runtimeArgs": ["--config", %q]}}, "default-runtime": "dougong",
 	"data-root": %q, "exec-root": %q, "pidfile": %q, "hosts": [%q],
 	"storage-driver": "overlay2", "bridge": "none", "iptables": false, "ip6tables": false
 }`
@@ -35,7 +35,8 @@ const daemonConfig = `{
 func prepare(e enclave.Enclave) error {
 	suite.Enclave = e
 	below := func(name string) string { return filepath.Join(e.Base, name) }
-	config := fmt.Sprintf(daemonConfig, filepath.Join(e.Bin, "dougong"), below("data"), below("exec"), below("pid"), address())
+	program := filepath.Join(e.Bin, "dougong")
+	config := fmt.Sprintf(daemonConfig, program, program, below("pool.toml"), below("data"), below("exec"), below("pid"), address())
 	if err := os.WriteFile(below("daemon.json"), []byte(config), 0o600); err != nil {
 		return err
 	}

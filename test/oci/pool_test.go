@@ -48,7 +48,8 @@ func withPool(t *testing.T) {
 
 func pool(t *testing.T) (s poolStatus) {
 	t.Helper()
-	out, err := exec.Command(filepath.Join(suite.bin, "dougong"), "--config", suite.config, "pool", "status", "--format", "json").Output()
+	// Callers give directories of their own, and the pool is the host's.
+	out, err := exec.Command(filepath.Join(suite.bin, "dougong"), "--config", suite.config, "--root", t.TempDir(), "pool", "status", "--format", "json").Output()
 	if err == nil {
 		err = json.Unmarshal(out, &s)
 	}
