@@ -122,6 +122,12 @@ func (c *Client) OpenForward(ctx context.Context, address netip.AddrPort) (net.C
 	return transport.OpenForward(ctx, c.session, address)
 }
 
+// OpenResolver returns a line with the guest's questions to a name server; see
+// transport.ReadQuestion.
+func (c *Client) OpenResolver(ctx context.Context) (net.Conn, error) {
+	return c.session.Dial(ctx, transport.PortResolver)
+}
+
 // Done is closed when the connection to the guest is lost.
 func (c *Client) Done() <-chan struct{} { return c.session.Done() }
 

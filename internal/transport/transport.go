@@ -25,6 +25,9 @@ const (
 	// PortForward is served by the guest: one connection for each that is
 	// forwarded into it, opened with the address there.
 	PortForward uint32 = 1027
+	// PortResolver is served by the guest: the host takes questions from there
+	// that are meant for a name server of its own, and answers them.
+	PortResolver uint32 = 1028
 )
 
 // ErrClosed says that the session has ended, on this side or on the other.

@@ -27,6 +27,7 @@ import (
 	"dougong.dev/dougong/internal/guest/forward"
 	"dougong.dev/dougong/internal/guest/initd"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/resolver"
 	"dougong.dev/dougong/internal/guest/stamp"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/transport"
@@ -148,6 +149,11 @@ func serve(ctx context.Context, session transport.Session, p parts) error {
 	}
 	forwards := forward.Serve(listener)
 	defer func() { _ = forwards.Close() }()
+	if listener, err = session.Listen(transport.PortResolver); err != nil {
+		return err
+	}
+	questions := resolver.Serve(listener, resolver.Address)
+	defer func() { _ = questions.Close() }()
 	listener, err = session.Listen(transport.PortControl)
 	if err != nil {
 		return err
