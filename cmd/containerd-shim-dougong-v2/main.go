@@ -127,11 +127,11 @@ func serve(o *options) error {
 	if err != nil {
 		return fmt.Errorf("find the bundle: %w", err)
 	}
-	listener, err := listen(o.Socket)
+	listener, mounts, err := listen(o.Socket)
 	if err != nil {
 		return err
 	}
-	if err := serveIn(bundle, o, listener); err != nil {
+	if err := serveIn(bundle, o, listener, mounts); err != nil {
 		// Nobody else can have made one as long as this process listens.
 		_ = os.Remove(listener.Addr().String())
 		return err
@@ -139,7 +139,7 @@ func serve(o *options) error {
 	return nil
 }
 
-func serveIn(bundle string, o *options, listener net.Listener) error {
+func serveIn(bundle string, o *options, listener net.Listener, mounts *os.File) error {
 	log, err := shim.OpenLog(bundle)
 	if err != nil {
 		return err
@@ -155,23 +155,25 @@ func serveIn(bundle string, o *options, listener net.Listener) error {
 	shim.DumpStacks()
 	d := &shim.Daemon{
 		Namespace: o.Namespace, ID: o.ID, Bundle: bundle, Config: cfg,
-		Listener: listener, Events: os.Getenv("TTRPC_ADDRESS"),
+		Listener: listener, Mounts: mounts, Events: os.Getenv("TTRPC_ADDRESS"),
 	}
 	return d.Run(context.Background())
 }
 
-// listen takes the inherited socket, or one by its path.
-func listen(path string) (net.Listener, error) {
+// listen takes the inherited socket, with the mount namespace that comes with it,
+// or one by its path.
+func listen(path string) (net.Listener, *os.File, error) {
 	if path != "" {
-		return net.Listen("unix", path)
+		listener, err := net.Listen("unix", path)
+		return listener, nil, err
 	}
-	f := bootstrap.Inherited()
+	f, mounts := bootstrap.Inherited()
 	defer f.Close()
 	listener, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("descriptor 3 is not a listening socket; containerd starts this command with 'start': %w", err)
+		return nil, nil, fmt.Errorf("descriptor 3 is not a listening socket; containerd starts this command with 'start': %w", err)
 	}
-	return listener, nil
+	return listener, mounts, nil
 }
 
 func startLog(w io.Writer, cfg config.Config) {

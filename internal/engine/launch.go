@@ -59,6 +59,9 @@ type Sandbox struct {
 	lease *os.File
 	// given says that the bundle is the caller's.
 	given bool
+	// lock is the sign of life of a container that joins another's sandbox,
+	// which has no process and no lease of its own.
+	lock *record.Lock
 }
 
 // Prepare makes the directory of a sandbox with its bundle and starts the
@@ -217,6 +220,9 @@ func (s *Sandbox) Detach() error { return errors.Join(s.Release(), s.Close()) }
 
 // Release lets the sandbox live on when this process ends.
 func (s *Sandbox) Release() error {
+	if s.lock != nil {
+		return s.lock.Close()
+	}
 	if _, err := s.lease.Write([]byte{'d'}); err != nil {
 		return fmt.Errorf("detach from sandbox process: %w", err)
 	}
@@ -253,6 +259,10 @@ const lostStatus = 137
 
 // abandon gives up the lease, which ends the sandbox process, and waits for it.
 func (s *Sandbox) abandon() {
+	if s.lock != nil {
+		_ = s.lock.Close()
+		return
+	}
 	_ = s.lease.Close()
 	_ = s.process.Wait()
 }

@@ -41,6 +41,10 @@ const (
 	Terminal = "terminal"
 	// Line leads to the process that stands for this one.
 	Line = "line"
+	// Lock is the sign of life of the process's container.
+	Lock = "lock"
+	// Mounts is the mount namespace in which the caller's paths are meant.
+	Mounts = "mounts"
 )
 
 // URI is what a request names as each of its standard streams.
@@ -69,7 +73,7 @@ func send(conn *net.UnixConn, p *Package) error {
 	_, _ = rand.Read(token[:])
 	p.Token, p.Names = hex.EncodeToString(token[:]), nil
 	var fds []int
-	for _, name := range []string{Stdin, Stdout, Stderr, Terminal, Line} {
+	for _, name := range []string{Stdin, Stdout, Stderr, Terminal, Line, Lock, Mounts} {
 		if f := p.Files[name]; f != nil {
 			p.Names = append(p.Names, name)
 			fds = append(fds, int(f.Fd()))

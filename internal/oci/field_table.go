@@ -70,7 +70,7 @@ var linuxFields = []Field{
 	keep("linux.gidMappings"),
 	turn("linux.sysctl", "net.* are set for the whole VM, whose network is the container's; those of IPC and UTS reach crun; others are refused, as on a host", "TestGuestSysctls"),
 	turn("linux.cgroupsPath", "the host's path holds the VM; in the guest it is /dougong/ID", "TestGuestCgroupsPath"),
-	turn("linux.namespaces[].type", "the VM's network is the container's network namespace; a cgroup namespace is always made; the host's pid, ipc, uts or network namespace is refused", "TestGuestNamespaces"),
+	turn("linux.namespaces[].type", "the VM's network is the container's network namespace; a cgroup namespace is always made; a time namespace is none more, as the VM has clocks of its own; the host's pid, ipc, uts or network namespace is refused", "TestGuestNamespaces"),
 	turn("linux.namespaces[].path", "a namespace of a container in the same sandbox is joined in the guest; others are refused", "TestGuestNamespacePaths"),
 	turn("linux.devices", "standard nodes pass; a block device becomes a disk of the VM, and the node gets its numbers; others are refused", "TestGuestDevices"),
 	refuse("linux.netDevices", "host network devices cannot be moved into the guest"),

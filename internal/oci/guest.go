@@ -25,6 +25,9 @@ type GuestOptions struct {
 	// namespace in the guest, for containers that share a sandbox. OfVM stands
 	// for a namespace that is the VM's own.
 	Namespaces map[string]string
+	// OwnNetwork gives the container a network namespace of its own in the VM,
+	// with nothing in it, instead of the VM's.
+	OwnNetwork bool
 	// PodSysctls are those of the pod whose container this is, nil for a
 	// container that is on its own.
 	PodSysctls map[string]string

@@ -27,6 +27,14 @@ func guestNamespaces(plan *GuestPlan, opts GuestOptions) error {
 		}
 		seen[ns.Type] = true
 		if ns.Type == specs.NetworkNamespace {
+			if opts.OwnNetwork {
+				out = append(out, specs.LinuxNamespace{Type: ns.Type})
+			}
+			continue
+		}
+		if ns.Type == specs.TimeNamespace && ns.Path == "" {
+			// Without offsets, which are refused, its clocks are those outside, and
+			// the VM has clocks of its own.
 			continue
 		}
 		path, err := guestNamespacePath(i, ns, opts)
@@ -56,7 +64,7 @@ func guestNamespacePath(i int, ns specs.LinuxNamespace, opts GuestOptions) (stri
 	switch ns.Type {
 	case specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.CgroupNamespace, specs.UserNamespace, specs.MountNamespace:
 	case specs.TimeNamespace:
-		return "", unsupported(fmt.Sprintf("linux.namespaces[%d].type %q", i, ns.Type), "the guest's crun cannot make time namespaces")
+		return "", unsupported(fmt.Sprintf("linux.namespaces[%d].type %q", i, ns.Type), "the guest's crun cannot join time namespaces")
 	default:
 		return "", unsupported(fmt.Sprintf("linux.namespaces[%d].type %q", i, ns.Type), "this namespace is not known")
 	}

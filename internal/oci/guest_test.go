@@ -112,6 +112,20 @@ func TestGuestCgroupsPath(t *testing.T) {
 	}
 }
 
+// TestOwnNetwork: a container that has joined others may have no part in their
+// network.
+func TestOwnNetwork(t *testing.T) {
+	for own, want := range map[bool]bool{true: true, false: false} {
+		plan, err := Guest(baseSpec(), GuestOptions{ID: "c1", OwnNetwork: own})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(plan.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace}); got != want {
+			t.Errorf("with %v it has a network namespace: %v", own, got)
+		}
+	}
+}
+
 func TestGuestNamespaces(t *testing.T) {
 	types := func(p *GuestPlan) (out []string) {
 		for _, ns := range p.Spec.Linux.Namespaces {
@@ -120,7 +134,7 @@ func TestGuestNamespaces(t *testing.T) {
 		return out
 	}
 	plan := guestOf(t, func(s *specs.Spec) {
-		s.Linux.Namespaces = append(s.Linux.Namespaces[:5], specs.LinuxNamespace{Type: "user"})
+		s.Linux.Namespaces = append(s.Linux.Namespaces[:5], specs.LinuxNamespace{Type: "user"}, specs.LinuxNamespace{Type: "time"})
 		s.Linux.Namespaces[1].Path = "/run/netns/cni-1"
 	})
 	if diff := cmp.Diff([]string{"pid", "ipc", "uts", "mount", "user", "cgroup"}, types(plan)); diff != "" {
@@ -129,10 +143,8 @@ func TestGuestNamespaces(t *testing.T) {
 	for i, name := range []string{"pid", "network", "ipc", "uts", "mount"} {
 		guestRefuses(t, `without "`+name+`"`, func(s *specs.Spec) { s.Linux.Namespaces = slices.Delete(s.Linux.Namespaces, i, i+1) })
 	}
-	for _, kind := range []specs.LinuxNamespaceType{"time", "marvel"} {
-		guestRefuses(t, `linux.namespaces[6].type "`+string(kind)+`"`, func(s *specs.Spec) {
-			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind})
-		})
+	for _, ns := range []specs.LinuxNamespace{{Type: "marvel"}, {Type: "time", Path: "/proc/9/ns/time"}} {
+		guestRefuses(t, `linux.namespaces[6].type "`+string(ns.Type)+`"`, func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, ns) })
 	}
 }
 

@@ -50,6 +50,10 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 // restoreNetwork gives the network namespace that a container was given back as
 // it was, where its sandbox process could not.
 func restoreNetwork(dir record.Dir) error {
+	if rec, err := dir.Record(); err == nil && rec.Sandbox != "" {
+		// It is another container's.
+		return nil
+	}
 	spec, err := engine.Spec(dir)
 	if err != nil || spec.Linux == nil {
 		return nil

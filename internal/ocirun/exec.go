@@ -173,7 +173,7 @@ func (e *execution) start(ctx context.Context, program string, o ExecOptions) er
 			return err
 		}
 	}
-	files, err := hand(e.dir, console, e.standIn, o.Stdin, o.Stdout, o.Stderr)
+	files, err := hand(e.dir, console, e.standIn, streams{stdin: o.Stdin, stdout: o.Stdout, stderr: o.Stderr})
 	if err != nil {
 		return err
 	}

@@ -60,10 +60,7 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) (*Container, erro
 		ID: o.ID, Name: o.ID, Command: spec.Process.Args, Created: time.Now(), Terminal: spec.Process.Terminal,
 		Given: bundle, Image: filepath.Base(bundle), StopSignal: "SIGTERM",
 	}}
-	if r.Prepare != nil {
-		r.Prepare()
-	}
-	sandbox, err := r.Engine.Prepare(launch)
+	sandbox, err := r.prepare(launch, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +103,18 @@ func (c *Container) create(ctx context.Context, program string, launch engine.La
 	if c.standIn, err = stand.Leave(program, console.slave()); err != nil {
 		return err
 	}
-	files, err := hand(c.Sandbox.Dir, console, c.standIn, o.Stdin, o.Stdout, o.Stderr)
+	if err := c.Sandbox.Dir.WriteProcess(c.standIn.PID()); err != nil {
+		return err
+	}
+	given := streams{stdin: o.Stdin, stdout: o.Stdout, stderr: o.Stderr}
+	if given.lock = c.Sandbox.Lock(); given.lock != nil {
+		// The sandbox process has been there before our mounts were.
+		if given.mounts, err = os.Open("/proc/self/ns/mnt"); err != nil {
+			return fmt.Errorf("open mount namespace: %w", err)
+		}
+		defer given.mounts.Close()
+	}
+	files, err := hand(c.Sandbox.Dir, console, c.standIn, given)
 	if err != nil {
 		return err
 	}
@@ -200,10 +208,14 @@ type handed struct {
 	uris engine.StdioURIs
 }
 
+// streams are standard streams, and of a container that joins others the lock and
+// the mount namespace in which its paths are meant.
+type streams struct{ stdin, stdout, stderr, lock, mounts *os.File }
+
 // hand gives standard streams, or the terminal, and the line of a stand-in to
 // the sandbox process.
-func hand(dir record.Dir, c *console, left *standin.Left, stdin, stdout, stderr *os.File) (*handed, error) {
-	p := &handover.Package{Files: map[string]*os.File{}}
+func hand(dir record.Dir, c *console, left *standin.Left, s streams) (*handed, error) {
+	p := &handover.Package{Files: map[string]*os.File{handover.Lock: s.lock, handover.Mounts: s.mounts}}
 	if left != nil {
 		p.PID, p.Files[handover.Line] = left.PID(), left.Line
 		// The sandbox process has the only end, so that each sees the other's.
@@ -212,7 +224,7 @@ func hand(dir record.Dir, c *console, left *standin.Left, stdin, stdout, stderr 
 	if tty := c.slave(); tty != nil {
 		p.Files[handover.Terminal] = tty
 	} else {
-		p.Files[handover.Stdin], p.Files[handover.Stdout], p.Files[handover.Stderr] = stdin, stdout, stderr
+		p.Files[handover.Stdin], p.Files[handover.Stdout], p.Files[handover.Stderr] = s.stdin, s.stdout, s.stderr
 	}
 	closer, err := handover.Send(dir.FilesSocket(), p)
 	if err != nil {

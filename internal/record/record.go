@@ -29,6 +29,9 @@ type Record struct {
 	// Given is the bundle of a container that was made by the OCI commands,
 	// empty for others.
 	Given string `json:"bundle,omitempty"`
+	// Sandbox is the id of the container in whose virtual machine this one is,
+	// empty where it has one of its own.
+	Sandbox string `json:"sandbox,omitempty"`
 	// Attached says that the sandbox ends with the command that started it.
 	Attached bool `json:"attached"`
 }
@@ -57,6 +60,7 @@ const (
 	fileLock    = "lock"
 	fileStarted = "started"
 	fileStart   = "start.json"
+	fileProcess = "process"
 )
 
 // Path returns the directory itself.
@@ -114,6 +118,17 @@ func (d Dir) Started() (time.Time, error) {
 	var t time.Time
 	err := d.read(fileStarted, &t)
 	return t, err
+}
+
+// WriteProcess notes the process of the host that stands for the container.
+func (d Dir) WriteProcess(pid int) error { return d.write(fileProcess, pid) }
+
+// Process returns the id of WriteProcess; errdefs.ErrNotFound before it. It is
+// that of the process only while the container runs.
+func (d Dir) Process() (int, error) {
+	var pid int
+	err := d.read(fileProcess, &pid)
+	return pid, err
 }
 
 // WriteStart notes the phases of the start, in the caller's own form.

@@ -43,6 +43,9 @@ type ContainerSpec struct {
 	Options *anypb.Any
 	// HostPID, when set, names the process of the host that hooks are told.
 	HostPID func(*Container) (int, error)
+	// View is where the paths of the bundle and of what it names are meant; nil is
+	// here. It is closed by the sandbox.
+	View *storage.View
 	// NetPath leads to the network namespace that somebody has made for the
 	// container; empty leaves that to the sandbox.
 	NetPath string
@@ -69,6 +72,10 @@ type Container struct {
 	prepared bool
 	outline  specs.Spec
 	devices  []*agentapi.BlockDevice
+	// resolver is the host's file that it has as its resolv.conf.
+	resolver string
+	// shm is the memory that it shares, or could, with others.
+	shm *shmWish
 	// podFiles are those that the container has of its pod.
 	podFiles []*agentapi.File
 	// demand is what it may use of the machine; the sandbox's mu guards it.
@@ -81,7 +88,12 @@ type Container struct {
 // CreateContainer makes a container and its init, which waits for Start. The
 // first container of a sandbox boots the VM.
 func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Container, error) {
-	host, err := readSpec(spec.Bundle)
+	defer func() { logError("close", spec.ID, spec.View.Close()) }()
+	var host *specs.Spec
+	err := spec.View.Do(func() (err error) {
+		host, err = readSpec(spec.Bundle)
+		return err
+	})
 	if err != nil {
 		spec.Stdio.Close()
 		return nil, err
@@ -90,7 +102,11 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 		return s.createStanding(ctx, host, spec)
 	}
 	c := newContainer(s, spec, host)
-	guest, err := c.prepare(ctx, host, spec)
+	var guest *specs.Spec
+	err = spec.View.Do(func() (err error) {
+		guest, err = c.prepare(ctx, host, spec)
+		return err
+	})
 	if err != nil {
 		spec.Stdio.Close()
 		return nil, s.lostOr(err)
@@ -110,7 +126,7 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 func newContainer(s *Sandbox, spec ContainerSpec, host *specs.Spec) *Container {
 	c := &Container{
 		ID: spec.ID, Bundle: spec.Bundle, role: spec.Role, sandbox: s, execs: make(map[string]*Process),
-		hostPID: spec.HostPID, netPath: spec.NetPath, outline: outline(host),
+		hostPID: spec.HostPID, netPath: spec.NetPath, outline: outline(host), resolver: resolverFile(spec.Bundle, host),
 	}
 	if host.Linux != nil {
 		c.demand = sizing.Of(host.Linux.Resources)
@@ -140,11 +156,10 @@ func (c *Container) prepare(ctx context.Context, host *specs.Spec, spec Containe
 		return nil, err
 	}
 	guest := plan.Spec
-	if c.role == oci.PodContainer {
-		if binds, err = c.sharedMemory(ctx, guest, binds); err != nil {
-			return nil, err
-		}
-	} else {
+	if c.role == oci.PodContainer || c.sandbox.opts.Joins {
+		binds = c.takeShm(guest, binds)
+	}
+	if c.role != oci.PodContainer {
 		c.sandbox.sysctls = plan.Sysctls
 	}
 	c.hooks, c.annotations = plan.Hooks, host.Annotations
@@ -177,13 +192,16 @@ func (c *Container) guestOptions(ctx context.Context, host *specs.Spec, spec Con
 	}
 	s := c.sandbox
 	err := s.life.expect(Running, "add a container to")
-	if err == nil && s.pod == nil {
+	if err == nil && s.pod == nil && !s.opts.Joins {
 		err = fmt.Errorf("add container %s to sandbox %s: it is not that of a pod: %w", c.ID, s.opts.ID, errdefs.ErrFailedPrecondition)
 	}
 	if err != nil {
 		return options, err
 	}
-	options.PodSysctls = s.pod.Sysctls
+	options.PodSysctls, options.OwnNetwork = s.sysctls, s.pod == nil && newNetwork(host)
+	if options.PodSysctls == nil {
+		options.PodSysctls = map[string]string{}
+	}
 	options.Namespaces, err = c.namespaces(ctx, host, spec.Peer)
 	return options, err
 }
@@ -207,7 +225,7 @@ func (s *Sandbox) forget(c *Container) {
 
 func (c *Container) create(ctx context.Context, guest *specs.Spec, spec ContainerSpec) error {
 	s := c.sandbox
-	if err := c.enter(ctx); err != nil {
+	if err := c.enter(ctx, spec.View); err != nil {
 		spec.Stdio.Close()
 		return err
 	}
@@ -225,10 +243,10 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 
 // enter makes what the container consists of visible to the VM, which is
 // started with the first one.
-func (c *Container) enter(ctx context.Context) (err error) {
+func (c *Container) enter(ctx context.Context, view *storage.View) (err error) {
 	s := c.sandbox
 	if c.role == oci.PodContainer {
-		c.attached, err = s.attach(ctx, c.plan)
+		c.attached, err = s.attach(ctx, c.plan, view)
 		return err
 	}
 	if s.life.get() != Created {
@@ -241,9 +259,14 @@ func (c *Container) enter(ctx context.Context) (err error) {
 // make makes the container in the guest.
 func (c *Container) make(ctx context.Context, guest *specs.Spec, spec ContainerSpec) error {
 	s := c.sandbox
+	if err := c.mountShm(ctx, guest); err != nil {
+		spec.Stdio.Close()
+		return err
+	}
 	bundle, err := c.createBundle(ctx, guest)
 	if err != nil {
 		spec.Stdio.Close()
+		c.dropShm(ctx)
 		return err
 	}
 	if err := c.creationHooks(ctx); err != nil {
@@ -296,6 +319,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 func (c *Container) deleteBundle(ctx context.Context) {
 	_, err := c.sandbox.client.VM.DeleteBundle(ctx, &agentapi.DeleteBundleRequest{Id: c.ID, Shared: c.plan.SharedPaths()})
 	logError("take container apart in the guest", c.ID, err)
+	c.dropShm(ctx)
 }
 
 // readFiles reads the bundle's small files; a bundle need not have any.

@@ -117,6 +117,7 @@ func (s *Sandbox) watchNetwork() error {
 			if err := s.syncNetwork(ctx); err != nil && ctx.Err() == nil {
 				slog.Warn("the network has changed, and the guest cannot follow", "sandbox", s.opts.ID, "error", err)
 			}
+			s.offerResolver(ctx)
 		}
 	}()
 	s.releases.push(func() {

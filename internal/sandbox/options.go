@@ -43,6 +43,9 @@ type Options struct {
 	// take of the host beside what the containers may use.
 	Sizing   sizing.Rule
 	Overhead sizing.Overhead
+	// Joins says that containers may join the first one, which the sandbox ends
+	// with, though it stands for no pod.
+	Joins bool
 	// Pod is what all containers together may use, as far as that is known
 	// before they come.
 	Pod sizing.Demand

@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/oci"
@@ -85,7 +84,10 @@ func (c *Container) namespace(ctx context.Context, ns specs.LinuxNamespace, peer
 			return fmt.Sprintf("/proc/%d/ns/%s", other.init.PID(), filepath.Base(ns.Path)), nil
 		}
 	}
-	if ns.Type != specs.PIDNamespace && s.pod.Users == nil {
+	switch {
+	case s.pod == nil:
+		return "", fmt.Errorf("linux.namespaces: %s is no namespace of a container in the virtual machine of %s: %w", ns.Path, s.opts.ID, errdefs.ErrInvalidArgument)
+	case ns.Type != specs.PIDNamespace && s.pod.Users == nil:
 		return oci.OfVM, nil
 	}
 	resp, err := s.client.VM.HoldNamespaces(ctx, holdRequest(s.pod.Users))
@@ -103,6 +105,13 @@ func (c *Container) namespace(ctx context.Context, ns specs.LinuxNamespace, peer
 // /proc/PID/ns.
 var namespaceFiles = map[specs.LinuxNamespaceType]string{
 	specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.UserNamespace: "user",
+}
+
+// newNetwork reports whether a spec asks for a network namespace of its own.
+func newNetwork(host *specs.Spec) bool {
+	return host.Linux != nil && slices.ContainsFunc(host.Linux.Namespaces, func(ns specs.LinuxNamespace) bool {
+		return ns.Type == specs.NetworkNamespace && ns.Path == ""
+	})
 }
 
 // procPID is PID of a path like /proc/PID/ns/pid, or 0.
@@ -165,73 +174,14 @@ func (c *Container) addPodFiles(host *specs.Spec) *specs.Spec {
 	return &changed
 }
 
-// podShm is the guest's file system for shared memory of a pod.
-const podShm = "/run/dougong/shm"
-
-// defaultShm is its size where the host's cannot be told, in bytes.
-const defaultShm = 64 << 20
-
-// sharedMemory takes the pod's /dev/shm out of a container's binds: memory that
-// the containers of a pod share is the guest's.
-func (c *Container) sharedMemory(ctx context.Context, guest *specs.Spec, binds []specBind) ([]specBind, error) {
-	kept := binds[:0]
-	for _, b := range binds {
-		m := &guest.Mounts[b.index]
-		size, ok := tmpfsSize(b.bind.Source)
-		if b.bind.Source == "/dev/shm" {
-			// Never the host's own: the pod has none there, and its size is the usual one.
-			size, ok = defaultShm, true
-		}
-		if m.Destination != "/dev/shm" || !ok {
-			kept = append(kept, b)
-			continue
-		}
-		if err := c.sandbox.mountShm(ctx, size); err != nil {
-			return nil, err
-		}
-		m.Source = podShm
-	}
-	return kept, nil
-}
-
-// tmpfsSize is the size in bytes of a file system of memory, false where it is
-// something else.
-func tmpfsSize(path string) (uint64, bool) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
-		return 0, false
-	}
-	if st.Blocks == 0 {
-		return defaultShm, true
-	}
-	return st.Blocks * uint64(st.Bsize), true
-}
-
-func (s *Sandbox) mountShm(ctx context.Context, size uint64) error {
-	s.shm.Lock()
-	defer s.shm.Unlock()
-	if s.hasShm {
-		return nil
-	}
-	_, err := s.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{{
-		Type: "tmpfs", Source: "shm", Target: podShm,
-		Options: []string{"nosuid", "noexec", "nodev", "mode=1777", fmt.Sprintf("size=%d", size)},
-	}}})
-	if err != nil {
-		return fmt.Errorf("make the pod's shared memory in the guest: %w", err)
-	}
-	s.hasShm = true
-	return nil
-}
-
 // attach makes what a later container is made of visible to the VM, which runs
 // already. It returns what takes it away again.
-func (s *Sandbox) attach(ctx context.Context, plan *storage.Plan) (*releases, error) {
+func (s *Sandbox) attach(ctx context.Context, plan *storage.Plan, view *storage.View) (*releases, error) {
 	if err := s.life.expect(Running, "add a container to"); err != nil {
 		return nil, s.lostOr(err)
 	}
 	attached := &releases{}
-	err := s.attachEntries(attached, plan.Entries)
+	err := s.attachEntries(attached, plan.Entries, view)
 	if err == nil {
 		err = s.attachDisks(ctx, attached, plan.Disks)
 	}
@@ -245,9 +195,9 @@ func (s *Sandbox) attach(ctx context.Context, plan *storage.Plan) (*releases, er
 	return attached, nil
 }
 
-func (s *Sandbox) attachEntries(attached *releases, entries []storage.Entry) error {
+func (s *Sandbox) attachEntries(attached *releases, entries []storage.Entry, view *storage.View) error {
 	for _, e := range entries {
-		if err := s.tree.Add(e); err != nil {
+		if err := s.tree.AddFrom(view, e); err != nil {
 			return err
 		}
 		attached.push(func() { logError("take out of the share", s.opts.ID, s.tree.Remove(e)) })

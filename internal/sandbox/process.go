@@ -88,6 +88,7 @@ func (p *Process) Start(ctx context.Context) (uint32, error) {
 		if err := p.c.sandbox.syncNetwork(ctx); err != nil {
 			return 0, p.c.sandbox.lostOr(err)
 		}
+		p.c.sandbox.offerResolver(ctx)
 	}
 	answered := p.setStarted(time.Now())
 	done := p.c.sandbox.phase(ctx, "start")

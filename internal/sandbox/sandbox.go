@@ -52,9 +52,14 @@ type Sandbox struct {
 	// start has the phases of the start, until the first container runs.
 	start timeline.Recorder
 
-	// shm guards hasShm, and the making of the file system that it tells of.
+	// shm guards memory, and the making of the file systems that it tells of.
 	shm    sync.Mutex
-	hasShm bool
+	memory sharedMemory
+
+	// resolving guards hasResolver, which says that the guest reaches the name
+	// server of the network namespace.
+	resolving   sync.Mutex
+	hasResolver bool
 
 	// entering is held while a cgroup is made. The kernel takes nothing of it
 	// away with this process, so the end of the sandbox waits for that.

@@ -30,6 +30,10 @@ type Daemon struct {
 	Config config.Config
 	// Listener is where the Task service is served.
 	Listener net.Listener
+	// Mounts is the mount namespace of the daemon, nil for this process's own: what
+	// the containers of a pod are made of is mounted there after this process has
+	// got its own.
+	Mounts *os.File
 	// Events is the address of containerd's ttrpc server; without one no
 	// events are sent.
 	Events string
@@ -58,7 +62,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.ended = make(chan struct{})
 	events := newPublisher(d.Namespace, d.Events)
 	d.service = &Service{
-		build: d.build, publish: events.publish, namespace: d.Namespace,
+		build: d.build, publish: events.publish, namespace: d.Namespace, mounts: d.Mounts,
 		shutdown: func() { d.once.Do(func() { close(d.ended) }) },
 	}
 	calls := &callers{needed: d.service.busy, abandoned: d.service.shutdown}

@@ -24,8 +24,11 @@ type proxy struct {
 	pid int
 	// line carries signals to us, and an exit status back.
 	line net.Conn
-	// terminal, when there is one, is where the size comes from.
-	terminal *os.File
+	// terminal, when there is one, is where the size comes from, and lock, when
+	// there is one, the sign of life of a container that has joined others.
+	terminal, lock *os.File
+	// mounts is the mount namespace of the command, until the container is made.
+	mounts *os.File
 
 	once sync.Once
 
@@ -62,7 +65,7 @@ func newProxy(p *handover.Package) (*proxy, error) {
 		return nil, fmt.Errorf("use the line to process %d: %w", p.PID, err)
 	}
 	_ = line.Close()
-	return &proxy{pid: p.PID, line: conn, terminal: p.Files[handover.Terminal]}, nil
+	return &proxy{pid: p.PID, line: conn, terminal: p.Files[handover.Terminal], lock: p.Files[handover.Lock], mounts: p.Files[handover.Mounts]}, nil
 }
 
 // streamsOf makes standard streams of files. A terminal is all three.
@@ -145,14 +148,15 @@ func (s *Service) proxy(id, execID string) *proxy {
 	return s.proxies[processKey{id, execID}]
 }
 
-// tellInit ends the processes that stand for containers.
-func (s *Service) tellInit(status uint32) {
+// tellInit ends the process that stands for a container, if there is one.
+func (s *Service) tellInit(id string, status uint32) {
+	key := processKey{id, ""}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, x := range s.proxies {
-		if key.execID == "" {
-			x.tell(status)
-		}
+	x := s.proxies[key]
+	delete(s.proxies, key)
+	s.mu.Unlock()
+	if x != nil {
+		x.tell(status)
 	}
 }
 
@@ -210,6 +214,7 @@ func (x *proxy) tell(status uint32) {
 			slog.Debug("tell an exit status", "pid", x.pid, "error", err)
 		}
 		_ = x.line.Close()
+		_ = closeFile(x.lock)
 	})
 }
 
@@ -218,7 +223,7 @@ func (x *proxy) drop() error {
 	if x == nil {
 		return nil
 	}
-	return errors.Join(x.line.Close(), closeFile(x.terminal))
+	return errors.Join(x.line.Close(), closeFile(x.terminal), closeFile(x.lock), closeFile(x.mounts))
 }
 
 func closeFile(f *os.File) error {

@@ -31,6 +31,9 @@ type Service struct {
 	onCreate func(*sandbox.Container)
 	// onStart, when set, is told that the init of a container runs.
 	onStart func(*sandbox.Container)
+	// owner, when set, is the container that the sandbox ends with, and all others
+	// have joined it.
+	owner string
 	// shutdown ends the sandbox process.
 	shutdown func()
 	// publish, when set, sends an event to the daemon above. The service then
@@ -40,6 +43,8 @@ type Service struct {
 	nothing string
 	// handed has the files that commands have handed over, if any may.
 	handed *handover.Desk
+	// mounts is the mount namespace of the daemon, if it is another.
+	mounts *os.File
 	// namespace is the daemon's name for what is not to be mixed up.
 	namespace string
 	// watches are the goroutines that send exits.
@@ -91,11 +96,15 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	spec.PodFiles = s.filesOf(r.ID)
 	switch {
 	case s.publish != nil:
+		if role == oci.PodContainer && s.mounts != nil {
+			spec.View = storage.NewView(duplicate(s.mounts))
+		}
 		spec.HostPID = s.hostPID
 		defer s.endEarly(r.ID)
 	case standing != nil:
 		spec.HostPID = func(*sandbox.Container) (int, error) { return standing.pid, nil }
 		spec.NetPath = fmt.Sprintf("/proc/%d/ns/net", standing.pid)
+		spec.View, standing.mounts = storage.NewView(standing.mounts), nil
 	}
 	container, err := sb.CreateContainer(ctx, spec)
 	if err != nil {
@@ -106,11 +115,11 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 		}
 		return nil, err
 	}
+	s.represent(processKey{r.ID, ""}, container.Init(), standing)
+	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	if s.onCreate != nil {
 		s.onCreate(container)
 	}
-	s.represent(processKey{r.ID, ""}, container.Init(), standing)
-	s.remember(r.ID, "", URIs{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr})
 	if err := s.created(container, r); err != nil {
 		if container.Owns() {
 			sb.Stop(context.WithoutCancel(ctx))
@@ -131,6 +140,7 @@ func (s *Service) sandboxFor(r *task.CreateTaskRequest) (oci.Role, *sandbox.Sand
 	if err != nil {
 		return role, nil, err
 	}
+	role = s.standing(r.ID, role)
 	if role == oci.PodContainer {
 		if sb := s.current(); sb != nil {
 			return role, sb, nil
@@ -139,6 +149,20 @@ func (s *Service) sandboxFor(r *task.CreateTaskRequest) (oci.Role, *sandbox.Sand
 	}
 	sb, err := s.ensureSandbox(r.Bundle)
 	return role, sb, err
+}
+
+// standing is the role of a container where its caller has decided whose sandbox
+// it is in, whatever its annotations say.
+func (s *Service) standing(id string, role oci.Role) oci.Role {
+	switch {
+	case s.owner == "":
+		return role
+	case id != s.owner:
+		return oci.PodContainer
+	case role == oci.PodContainer:
+		return oci.Single
+	}
+	return role
 }
 
 // makePod says that the sandbox service makes a pod, with files that its
@@ -458,8 +482,11 @@ func (s *Service) Connect(_ context.Context, r *task.ConnectRequest) (*task.Conn
 }
 
 // Shutdown ends the sandbox process, but under a daemon not as long as there
-// is a task.
-func (s *Service) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empty, error) {
+// is a task. For a container that has joined another one it ends only that.
+func (s *Service) Shutdown(ctx context.Context, r *task.ShutdownRequest) (*emptypb.Empty, error) {
+	if s.owner != "" && r.ID != s.owner {
+		return empty, s.endJoined(ctx, r.ID)
+	}
 	if sb := s.current(); s.publish != nil && sb != nil && sb.Containers() > 0 {
 		return empty, nil
 	}

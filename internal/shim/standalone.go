@@ -40,6 +40,8 @@ type Standalone struct {
 	// ended is closed when the sandbox has stopped and its exit is on record.
 	ended chan struct{}
 	once  sync.Once
+	// joined are the goroutines that follow containers which have joined ours.
+	joined sync.WaitGroup
 }
 
 // flushTimeout bounds how long the last answers may take to leave.
@@ -54,7 +56,7 @@ func (s *Standalone) Run(ctx context.Context) error {
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	s.ended = make(chan struct{})
-	s.service = &Service{build: s.build, onCreate: s.watch, onStart: s.started, shutdown: func() { s.end(nil) }}
+	s.service = &Service{owner: s.Dir.ID, build: s.build, onCreate: s.watch, onStart: s.started, shutdown: func() { s.end(nil) }}
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
@@ -147,10 +149,15 @@ func (s *Standalone) build(bundle string) (*sandbox.Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	opts.Joins = s.Files != nil
 	return sandbox.New(opts)
 }
 
-func (s *Standalone) started(*sandbox.Container) {
+func (s *Standalone) started(c *sandbox.Container) {
+	if c.ID != s.Dir.ID {
+		s.markStarted(c.ID)
+		return
+	}
 	if err := s.Dir.WriteStart(s.service.current().Timeline()); err != nil {
 		slog.Warn("note the phases of the start", "error", err)
 	}
@@ -161,6 +168,10 @@ func (s *Standalone) started(*sandbox.Container) {
 
 // watch ends the sandbox with its container.
 func (s *Standalone) watch(c *sandbox.Container) {
+	if c.ID != s.Dir.ID {
+		s.joined.Go(func() { s.follow(c) })
+		return
+	}
 	go func() {
 		<-c.Init().Exited()
 		s.end(c.Init())
@@ -174,6 +185,7 @@ func (s *Standalone) end(init *sandbox.Process) {
 		sb := s.service.current()
 		if sb != nil {
 			sb.Stop(context.Background())
+			s.joined.Wait()
 			if c, err := sb.Container(s.Dir.ID); err == nil && c.Init().State() != sandbox.Created {
 				<-c.Init().Exited()
 				init = c.Init()
@@ -192,7 +204,7 @@ func (s *Standalone) end(init *sandbox.Process) {
 		if err := s.Dir.WriteExit(exit); err != nil {
 			slog.Error("note the exit", "error", err)
 		}
-		s.service.tellInit(uint32(exit.Status))
+		s.service.tellInit(s.Dir.ID, uint32(exit.Status))
 		close(s.ended)
 	})
 	<-s.ended

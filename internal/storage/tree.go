@@ -82,18 +82,17 @@ func (t *Tree) removeMountPoints() error {
 }
 
 // Add makes an entry visible. After Close it is an error.
-func (t *Tree) Add(e Entry) error {
+func (t *Tree) Add(e Entry) error { return t.AddFrom(nil, e) }
+
+// AddFrom makes an entry visible whose source is meant in a view.
+func (t *Tree) AddFrom(v *View, e Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return fmt.Errorf("share %q: the sandbox has ended: %w", e.Mount.Source, errdefs.ErrUnavailable)
 	}
 	target := filepath.Join(t.dir, e.Name)
-	if err := makeTarget(target, e.Mount); err != nil {
-		return err
-	}
-	if err := mountEntry(target, e); err != nil {
-		_ = os.Remove(target)
+	if err := mountFrom(v, target, e); err != nil {
 		return err
 	}
 	if !e.ReadOnly {
@@ -104,6 +103,37 @@ func (t *Tree) Add(e Entry) error {
 		return fmt.Errorf("make %q read-only: %w", e.Mount.Source, err)
 	}
 	return nil
+}
+
+// mountFrom makes the mount point of an entry and mounts it there.
+func mountFrom(v *View, target string, e Entry) error {
+	var isDir bool
+	var tree *os.File
+	err := v.Do(func() (err error) {
+		isDir, err = isDirectory(e.Mount)
+		if err == nil && v != nil && e.Mount.Type == "bind" {
+			tree, err = takeTree(e)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if tree != nil {
+		defer tree.Close()
+	}
+	if err := makeTarget(target, isDir); err != nil {
+		return fmt.Errorf("make mount point of %s: %w", e.Mount.Source, err)
+	}
+	if tree != nil {
+		err = putTree(tree, target)
+	} else {
+		err = mountEntry(target, e)
+	}
+	if err != nil {
+		_ = os.Remove(target)
+	}
+	return err
 }
 
 // Remove takes an entry away again, and with the last one of a container its
@@ -168,22 +198,25 @@ func (t *Tree) MountPoints(entries []Entry) ([]string, error) {
 // unescape undoes what the kernel does to blanks in its tables.
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace
 
-// makeTarget makes the mount point: a file for a file, a directory otherwise.
-func makeTarget(target string, m Mount) error {
-	isDir := true
-	if m.Type == "bind" {
-		info, err := os.Stat(m.Source)
-		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("bind source path does not exist: %s: %w", m.Source, fs.ErrNotExist)
-		}
-		if err != nil {
-			return fmt.Errorf("bind mount of %s: %w", m.Source, err)
-		}
-		if info.Mode()&fs.ModeDevice != 0 {
-			return fmt.Errorf("bind mount of %s: it is a device, which no share can carry; block devices can be given as such (linux.devices, --device): %w", m.Source, errdefs.ErrInvalidArgument)
-		}
-		isDir = info.IsDir()
+// isDirectory reports whether what an entry mounts is a directory.
+func isDirectory(m Mount) (bool, error) {
+	if m.Type != "bind" {
+		return true, nil
 	}
+	info, err := os.Stat(m.Source)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("bind source path does not exist: %s: %w", m.Source, fs.ErrNotExist)
+	case err != nil:
+		return false, fmt.Errorf("bind mount of %s: %w", m.Source, err)
+	case info.Mode()&fs.ModeDevice != 0:
+		return false, fmt.Errorf("bind mount of %s: it is a device, which no share can carry; block devices can be given as such (linux.devices, --device): %w", m.Source, errdefs.ErrInvalidArgument)
+	}
+	return info.IsDir(), nil
+}
+
+// makeTarget makes the mount point: a file for a file, a directory otherwise.
+func makeTarget(target string, isDir bool) error {
 	if isDir {
 		return os.MkdirAll(target, 0o755)
 	}
@@ -192,7 +225,7 @@ func makeTarget(target string, m Mount) error {
 	}
 	f, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("make mount point of %s: %w", m.Source, err)
+		return err
 	}
 	return f.Close()
 }

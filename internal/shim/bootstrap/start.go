@@ -87,7 +87,12 @@ func serve(i *Invocation, bundle, address, configPath string, socket *os.File) e
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Dir = bundle
-	cmd.ExtraFiles = []*os.File{socket}
+	mounts, err := os.Open("/proc/self/ns/mnt")
+	if err != nil {
+		return fmt.Errorf("open the daemon's mount namespace: %w", err)
+	}
+	defer mounts.Close()
+	cmd.ExtraFiles = []*os.File{socket, mounts}
 	// A mount namespace of its own, so that the kernel takes the sandbox's
 	// mounts away with it; a session of its own, so that nobody's signals
 	// reach it by accident.
@@ -143,8 +148,10 @@ func join(bundle, address, id, sandbox string) error {
 	return writeAddress(bundle, address)
 }
 
-// Inherited is the socket that Start hands to the process that serves.
-func Inherited() *os.File {
+// Inherited are the socket that Start hands to the process that serves, and the
+// mount namespace of the daemon.
+func Inherited() (socket, mounts *os.File) {
 	syscall.CloseOnExec(3)
-	return os.NewFile(3, "shim.sock")
+	syscall.CloseOnExec(4)
+	return os.NewFile(3, "shim.sock"), os.NewFile(4, "mounts")
 }
