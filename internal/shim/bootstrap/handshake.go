@@ -33,7 +33,8 @@ type Request struct {
 // maxInput bounds what is read from standard input.
 const maxInput = 10 << 20
 
-// Read reads the request. maxVersion is the environment's MAX_SHIM_VERSION.
+// Read reads the request. maxVersion is the environment's MAX_SHIM_VERSION. CRI-O
+// sets that too, but reads a bare address; it has no address of its own.
 func Read(stdin io.Reader, i *Invocation, maxVersion string) (*Request, error) {
 	input, err := io.ReadAll(io.LimitReader(stdin, maxInput+1))
 	if err != nil {
@@ -46,7 +47,7 @@ func Read(stdin io.Reader, i *Invocation, maxVersion string) (*Request, error) {
 		return r, nil
 	}
 	r := &Request{Form: BareAddress}
-	if maxVersion != "" {
+	if maxVersion != "" && i.Address != "" {
 		r.Form = JSON
 	}
 	if len(input) > 0 {

@@ -28,7 +28,17 @@ func recorded(t testing.TB, daemon string) []byte {
 	return data
 }
 
-func task() *Invocation { return &Invocation{Namespace: "default", ID: "t1"} }
+func task() *Invocation {
+	return &Invocation{Namespace: "default", ID: "t1", Address: "/run/containerd.sock"}
+}
+
+// TestHandshakeOfCRIO: it says that it knows newer answers, and does not.
+func TestHandshakeOfCRIO(t *testing.T) {
+	r, err := Read(bytes.NewReader(nil), &Invocation{Namespace: "default", ID: "t1"}, "2")
+	if err != nil || r.Form != BareAddress {
+		t.Errorf("got %+v, %v", r, err)
+	}
+}
 
 func TestHandshakes(t *testing.T) {
 	tests := map[string]struct {
@@ -71,7 +81,7 @@ func anyBytes(t *testing.T, url string, value []byte) []byte {
 }
 
 func TestParamsOfAnotherTaskAreNone(t *testing.T) {
-	for _, i := range []*Invocation{{Namespace: "default", ID: "t2"}, {Namespace: "k8s.io", ID: "t1"}} {
+	for _, i := range []*Invocation{{Namespace: "default", ID: "t2", Address: "a"}, {Namespace: "k8s.io", ID: "t1", Address: "a"}} {
 		r, err := Read(bytes.NewReader(recorded(t, "2.4")), i, "2")
 		if err == nil && r.Form != JSON {
 			t.Errorf("%+v: form %d", i, r.Form)
