@@ -57,7 +57,7 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		return nil, err
 	}
 	report.Machine.GuestKernel = b.guestKernel
-	report.Rows = judge(append(plan(), containerdPlan()...), b.out)
+	report.Rows = judge(allRows(), b.out)
 	for _, row := range []string{rowPool, rowClone, rowRun} {
 		report.Starts = append(report.Starts, b.starts[row].start())
 	}
@@ -97,6 +97,9 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	if err := b.measureStarts(ctx, subject, rivals); err != nil {
+		return err
+	}
+	if err := b.oci(ctx); err != nil {
 		return err
 	}
 	if err := b.containerd(ctx); err != nil {

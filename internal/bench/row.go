@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -26,10 +27,12 @@ const (
 // Bound is a promise of SPECIFICATION.md.
 type Bound struct {
 	// Limit is the most, or with AtLeast the least, that the median may be:
-	// in the row's unit, or, where Of names a row, times that row's median.
+	// in the row's unit, or, where Of names a row, times that row's median, or,
+	// where Plus names one, on top of that.
 	Limit   float64 `json:"limit"`
 	AtLeast bool    `json:"atLeast,omitempty"`
 	Of      string  `json:"of,omitempty"`
+	Plus    string  `json:"plus,omitempty"`
 }
 
 // Verdict says whether a promise is kept.
@@ -133,6 +136,9 @@ func plan() []Row {
 	}
 }
 
+// allRows are those of every plan, in the order of the table.
+func allRows() []Row { return slices.Concat(plan(), ociPlan(), containerdPlan()) }
+
 // judge fills the planned rows with readings and compares them.
 func judge(rows []Row, s *series) []Row {
 	medians := make(map[string]float64)
@@ -163,17 +169,26 @@ func (r *Row) compare(medians map[string]float64) {
 	if r.Bound == nil {
 		return
 	}
-	limit := r.Bound.Limit
-	if r.Bound.Of != "" {
-		if medians[r.Bound.Of] == 0 {
-			return
-		}
-		limit *= medians[r.Bound.Of]
+	limit, ok := r.Bound.limit(medians)
+	if !ok {
+		return
 	}
 	r.Verdict = Kept
 	if r.Bound.AtLeast && r.Median < limit || !r.Bound.AtLeast && r.Median > limit {
 		r.Verdict = Over
 	}
+}
+
+// limit is the bound in the row's unit, false where there is nothing to compare
+// with.
+func (b *Bound) limit(medians map[string]float64) (float64, bool) {
+	switch {
+	case b.Of != "":
+		return b.Limit * medians[b.Of], medians[b.Of] != 0
+	case b.Plus != "":
+		return b.Limit + medians[b.Plus], medians[b.Plus] != 0
+	}
+	return b.Limit, true
 }
 
 // text is the promise as SPECIFICATION.md has it.
@@ -187,6 +202,9 @@ func (b *Bound) text(unit Unit) string {
 	}
 	if b.Of != "" {
 		return fmt.Sprintf("%s %.2f × %s", sign, b.Limit, b.Of)
+	}
+	if b.Plus != "" {
+		return fmt.Sprintf("%s %s %s + %s", sign, strconv.FormatFloat(b.rounded(), 'f', -1, 64), unit, b.Plus)
 	}
 	return fmt.Sprintf("%s %s %s", sign, strconv.FormatFloat(b.rounded(), 'f', -1, 64), unit)
 }

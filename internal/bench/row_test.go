@@ -35,6 +35,9 @@ func TestVerdict(t *testing.T) {
 		"below the floor's multiple": {ratio, 2.69, Kept},
 		"above the floor's multiple": {ratio, 2.71, Over},
 		"multiple of what is not":    {&Bound{Limit: 1, Of: "nothing"}, 9, ""},
+		"below the floor and more":   {&Bound{Limit: 1, Plus: rowFloor}, 2.9, Kept},
+		"above the floor and more":   {&Bound{Limit: 1, Plus: rowFloor}, 3.1, Over},
+		"more than what is not":      {&Bound{Limit: 1, Plus: "nothing"}, 9, ""},
 		"nothing promised":           {nil, 9, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -72,16 +75,16 @@ func TestRowWithoutReadings(t *testing.T) {
 
 func TestPlan(t *testing.T) {
 	names := map[string]Row{}
-	for _, r := range plan() {
+	for _, r := range allRows() {
 		if _, twice := names[r.Name]; twice || r.About == "" || r.Unit == "" {
 			t.Errorf("%+v", r)
 		}
 		names[r.Name] = r
 	}
-	for _, r := range plan() {
+	for _, r := range allRows() {
 		of := ""
 		if r.Bound != nil {
-			of = r.Bound.Of
+			of = r.Bound.Of + r.Bound.Plus
 		}
 		for _, other := range []string{r.RatioTo, of} {
 			if other != "" && names[other].Unit != r.Unit {
@@ -98,7 +101,7 @@ func TestSpecification(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(page), "\n")
-	for _, r := range plan() {
+	for _, r := range allRows() {
 		if r.Bound == nil {
 			continue
 		}
@@ -148,6 +151,7 @@ func TestBoundText(t *testing.T) {
 		"≤ 30 MiB":       {atMost(30), Mebibytes},
 		"≥ 150 MB/s":     {atLeast(150), Rate},
 		"≤ 1.35 × floor": {&Bound{Limit: 1.35, Of: rowFloor}, Seconds},
+		"≤ 1 s + floor":  {&Bound{Limit: 1, Plus: rowFloor}, Seconds},
 	} {
 		if diff := cmp.Diff(want, tt.bound.text(tt.unit)); diff != "" {
 			t.Error(diff)
