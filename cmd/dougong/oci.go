@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -140,7 +141,20 @@ func (b *bundleFlags) check() error {
 	if b.preserve != 0 {
 		return fmt.Errorf("--preserve-fds %d: open files of the host cannot be passed into a virtual machine", b.preserve)
 	}
+	if n := listenFDs(os.Getenv, os.Getpid()); n != "" {
+		return fmt.Errorf("LISTEN_FDS=%s: sockets that systemd listens at cannot be passed into a virtual machine; publish a port instead", n)
+	}
 	return nil
+}
+
+// listenFDs is how many sockets systemd has opened for a process, "" for none.
+// Other runtimes pass them on without being told to.
+func listenFDs(getenv func(string) string, pid int) string {
+	n := getenv("LISTEN_FDS")
+	if n == "0" || getenv("LISTEN_PID") != strconv.Itoa(pid) {
+		return ""
+	}
+	return n
 }
 
 // options are those of a container with our standard streams.
