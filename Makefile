@@ -150,15 +150,33 @@ test-podman: setup-podman build guest ## Run tests of Podman with the OCI runtim
 	@mkdir -p $(BUILD)/log
 	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./podman 2>&1 | tee $(BUILD)/log/test-podman.log
 
+# The distribution's Docker takes the OCI runtime, the newest one the shim.
 .PHONY: test-docker
-test-docker: setup-docker build guest ## Run tests of Docker with the OCI runtime, in VMs
+test-docker: setup-docker build guest $(TOOLS)/dockerd ## Run tests of Debian's and the newest Docker, in VMs
 	@mkdir -p $(BUILD)/log
-	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./docker 2>&1 | tee $(BUILD)/log/test-docker.log
+	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
+	status=0; \
+	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./docker 2>&1 | tee $(BUILD)/log/test-docker.log || status=1; \
+	DOUGONG_DOCKERD=$(abspath $(TOOLS)/dockerd) DOUGONG_CONTAINERD=$(abspath $(BUILD)/containerd/$(CONTAINERD)) \
+		$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./docker 2>&1 | tee $(BUILD)/log/test-docker-newest.log || status=1; \
+	exit $$status
+
+.PHONY: test-crio
+test-crio: setup-crio build guest ## Run tests of CRI-O with the OCI runtime and with the shim, in VMs
+	@mkdir -p $(BUILD)/log
+	@scripts/crio.sh $(BUILD)/crio $(CRIO) $(CRITEST)
+	DOUGONG_CRIO=$(abspath $(BUILD)/crio) $(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./crio 2>&1 | tee $(BUILD)/log/test-crio.log
 
 .PHONY: test-oci
 test-oci: setup-test build guest ## Run the tests of the OCI runtime's commands, in VMs
 	@mkdir -p $(BUILD)/log
 	$(GO) -C test test $(TAGS) -count=1 -timeout 25m $(TESTFLAGS) ./oci 2>&1 | tee $(BUILD)/log/test-oci.log
+
+.PHONY: test-oci-validation
+test-oci-validation: setup-test build guest ## Run the validation programs of OCI's runtime-tools with it
+	@mkdir -p $(BUILD)/log
+	@scripts/validation.sh $(BUILD)/validation $(RUNTIME_TOOLS)
+	DOUGONG_VALIDATION=$(abspath $(BUILD)/validation) $(GO) -C test test $(TAGS) -count=1 -timeout 60m -v -run '^TestValidation$$' $(TESTFLAGS) ./oci 2>&1 | tee $(BUILD)/log/test-oci-validation.log
 
 FUZZTIME ?= 20s
 .PHONY: fuzz
@@ -244,6 +262,8 @@ $(TOOLS)/hugo: versions.mk
 	@CGO_ENABLED=0 scripts/tool.sh $(HUGO) $@
 $(TOOLS)/gofumpt: versions.mk
 	@scripts/tool.sh $(GOFUMPT) $@
+$(TOOLS)/dockerd: versions.mk
+	@CGO_ENABLED=0 scripts/tool.sh $(DOCKERD) $@
 $(TOOLS)/buf: versions.mk
 	@scripts/tool.sh $(BUF) $@
 $(TOOLS)/protoc-gen-go: versions.mk
@@ -252,6 +272,6 @@ $(TOOLS)/protoc-gen-go-ttrpc: versions.mk
 	@scripts/tool.sh $(PROTOC_GEN_GO_TTRPC) $@
 
 # Packages of the distribution; nothing happens when they are installed.
-.PHONY: setup-run setup-test setup-cri setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick
-setup-run setup-test setup-cri setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick: setup-%:
+.PHONY: setup-run setup-test setup-cri setup-crio setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick
+setup-run setup-test setup-cri setup-crio setup-podman setup-docker setup-lint setup-bench setup-kernel setup-site setup-site-quick: setup-%:
 	@scripts/setup.sh $*

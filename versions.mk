@@ -16,3 +16,12 @@ CRITEST := v1.30.0
 
 # Builds the documentation site; the newest that Go 1.26 builds.
 HUGO := github.com/gohugoio/hugo@v0.165.0
+
+# The validation programs of OCI runtimes; the last release does not build.
+RUNTIME_TOOLS := v0.9.1-0.20250523060157-0ea5ed0382a2
+
+# The newest Docker that is tested beside the distribution's.
+DOCKERD := github.com/moby/moby/v2/cmd/dockerd@v2.0.0-beta.24
+
+# The CRI-O that is tested.
+CRIO := v1.34.0

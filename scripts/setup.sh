@@ -2,7 +2,7 @@
 # Installs the distribution's packages that a purpose needs, if any is missing.
 # Without a missing one it neither changes anything nor uses the network.
 #
-#   scripts/setup.sh run|test|cri|podman|docker|lint|bench|kernel|site|site-quick
+#   scripts/setup.sh run|test|cri|crio|podman|docker|lint|bench|kernel|site|site-quick
 set -eu
 
 # virtiofsd is part of qemu-system-common in Debian 12 and a package of its own
@@ -16,15 +16,16 @@ case ${1-} in
 run) packages=$run ;;
 test) packages=$test ;;
 cri) packages="$test containernetworking-plugins iptables iproute2" ;;
+crio) packages="$test conmon nftables iptables iproute2 libseccomp-dev" ;;
 podman) packages="$test podman conmon catatonit netavark aardvark-dns iptables iproute2" ;;
 docker) packages="$test docker.io iptables iproute2" ;;
 lint) packages="shellcheck" ;;
-bench) packages="$run runc" ;;
+bench) packages="$run runc podman conmon" ;;
 kernel) packages="gcc libc6-dev make flex bison bc perl xz-utils libelf-dev binutils" ;;
 site-quick) packages=$node ;;
 site) packages="$node chromium fonts-dejavu-core fonts-droid-fallback" ;;
 *)
-    echo "usage: scripts/setup.sh run|test|cri|podman|docker|lint|bench|kernel|site|site-quick" >&2
+    echo "usage: scripts/setup.sh run|test|cri|crio|podman|docker|lint|bench|kernel|site|site-quick" >&2
     exit 2
     ;;
 esac

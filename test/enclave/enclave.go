@@ -138,7 +138,7 @@ func RemoveCgroups(patterns ...string) {
 // Await waits until something says a text.
 func Await(t *testing.T, text string, say func() string) {
 	t.Helper()
-	deadline := time.Now().Add(90 * time.Second)
+	deadline := time.Now().Add(Patience)
 	for {
 		said := say()
 		if strings.Contains(said, text) {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,8 +18,10 @@ import (
 // suite is what all tests share.
 var suite enclave.Enclave
 
+var podman = enclave.Client{Name: "podman", Command: command, Remove: []string{"rm", "--force", "--time", "0"}}
+
 func TestMain(m *testing.M) {
-	enclave.Main(m, "podman", []string{"/run/libpod"}, prepare, leave)
+	enclave.Main(m, "podman", []string{"/run/libpod", "/run/containers"}, prepare, leave)
 }
 
 // prepare makes an image.
@@ -28,18 +31,28 @@ func prepare(e enclave.Enclave) error {
 	if err := imagetest.BusyboxLayout(image, "/bin/busybox"); err != nil {
 		return err
 	}
-	id, err := podman("pull", "--quiet", "oci:"+image+":latest")
+	id, err := podman.Run("pull", "--quiet", "oci:"+image+":latest")
 	if err != nil {
 		return err
 	}
-	_, err = podman("tag", id, "localhost/busybox")
+	_, err = podman.Run("tag", id, "localhost/busybox")
 	return err
+}
+
+// leftovers are directories of containers and processes of ours.
+func leftovers() []string {
+	left := enclave.Processes(suite.Bin, 5*time.Second)
+	dirs, _ := filepath.Glob("/run/dougong/[0-9a-f]*")
+	return append(left, dirs...)
 }
 
 // leave removes what the tests have made, and tells what is left that should
 // not be.
 func leave() error {
-	_, err := podman("rm", "--all", "--force", "--time", "0")
+	_, err := podman.Run("pod", "rm", "--all", "--force", "--time", "0")
+	if _, rerr := podman.Run("rm", "--all", "--force", "--time", "0"); err == nil {
+		err = rerr
+	}
 	if left := leftovers(); len(left) > 0 {
 		err = errors.Join(err, fmt.Errorf("left behind: %s", strings.Join(left, "\n  ")))
 	}
@@ -55,15 +68,4 @@ func command(args ...string) *exec.Cmd {
 		"--root", filepath.Join(suite.Base, "root"), "--runroot", filepath.Join(suite.Base, "run"), "--tmpdir", filepath.Join(suite.Base, "tmp"),
 		"--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", filepath.Join(suite.Bin, "dougong"),
 	}, args...)...)
-}
-
-// podman runs a command and returns what it prints, without the line's end.
-func podman(args ...string) (string, error) {
-	var out, errs strings.Builder
-	cmd := command(args...)
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("podman %s: %w: %s", strings.Join(args, " "), err, errs.String())
-	}
-	return strings.TrimSpace(out.String()), nil
 }

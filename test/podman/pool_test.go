@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"dougong.dev/dougong/test/enclave"
 )
 
 // greeter says hello to whoever connects, and returns its port.
@@ -47,20 +49,20 @@ func TestPool(t *testing.T) {
 		return out
 	}
 	t.Cleanup(func() { pool("stop") })
-	must(t, networks("network", "create", "--subnet", "10.92.0.0/24", "pooled")...)
-	t.Cleanup(func() { _, _ = podman(networks("network", "rm", "--force", "pooled")...) })
+	own.Must(t, "network", "create", "--subnet", "10.92.0.0/24", "pooled")
+	t.Cleanup(func() { _, _ = own.Run("network", "rm", "--force", "pooled") })
 	port := greeter(t)
 	var status struct {
 		Waiting      []struct{ PID int }
 		Hits, Misses int
 	}
 	for i := range 3 {
-		out := must(t, networks("--runtime-flag", "config="+config, "run", "--rm", "--network", "pooled", "localhost/busybox", "sh", "-c",
-			fmt.Sprintf("ip -o -4 addr show eth0 | awk '{print $4}'; nc -w 10 10.92.0.1 %d </dev/null", port))...)
+		out := own.Must(t, "--runtime-flag", "config="+config, "run", "--rm", "--network", "pooled", image, "sh", "-c",
+			fmt.Sprintf("ip -o -4 addr show eth0 | awk '{print $4}'; nc -w 10 10.92.0.1 %d </dev/null", port))
 		if want := fmt.Sprintf("10.92.0.%d/24\nhello", i+2); out != want {
 			t.Errorf("run %d says %q, want %q", i, out, want)
 		}
-		eventually(t, "a machine that waits", func() (string, bool) {
+		enclave.Eventually(t, "a machine that waits", func() (string, bool) {
 			out := pool("status", "--format", "json")
 			if err := json.Unmarshal(out, &status); err != nil {
 				t.Fatal(err)
@@ -76,7 +78,7 @@ func TestPool(t *testing.T) {
 		if len(left) == 0 {
 			return
 		}
-		if time.Since(begin) > patience {
+		if time.Since(begin) > enclave.Patience {
 			t.Fatalf("cgroups of containers stay: %q", left)
 		}
 	}
