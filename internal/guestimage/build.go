@@ -196,6 +196,9 @@ func open(dir, id string) (*Image, error) {
 	return img, nil
 }
 
+// CurrentLink is the link by which Current finds the image.
+func CurrentLink(dir string) string { return filepath.Join(dir, linkCurrent) }
+
 // Current returns the image that sandboxes boot; errdefs.ErrNotFound when
 // none was built.
 func Current(dir string) (*Image, error) {

@@ -46,8 +46,13 @@ func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.T
 	if err != nil {
 		return nil, err
 	}
+	binary, err := qemu.FindBinary(o.QEMU.Binary)
+	if err != nil {
+		return nil, err
+	}
 	return o.Templates.GetOrCreate(ctx, template.Recipe{
 		Key:         template.Key(shape...),
+		Files:       []string{binary, spec.Kernel, spec.Initrd},
 		Description: describe(spec),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
 		Boot: func(ctx context.Context, memory, state *os.File) (time.Duration, error) {

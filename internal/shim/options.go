@@ -119,6 +119,9 @@ func readAnnotated(bundle string) (*specs.Spec, error) {
 	return spec, nil
 }
 
+// guestDir is where guest images are.
+func guestDir(cfg config.Config) string { return filepath.Join(cfg.Storage.Root, "guest") }
+
 // machineSpec is the VM without disks and network.
 func machineSpec(cfg config.Config, id string, over config.Overrides) (vmm.MachineSpec, error) {
 	accelerator, _, err := qemu.DetectAccelerator(vmm.Accelerator(cfg.VM.Accelerator))
@@ -127,7 +130,7 @@ func machineSpec(cfg config.Config, id string, over config.Overrides) (vmm.Machi
 	}
 	kernel, initrd := cfg.VM.Kernel, cfg.VM.Initrd
 	if kernel == "" || initrd == "" {
-		image, err := guestimage.Current(filepath.Join(cfg.Storage.Root, "guest"))
+		image, err := guestimage.Current(guestDir(cfg))
 		if err != nil {
 			return vmm.MachineSpec{}, err
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/guestimage"
 	"dougong.dev/dougong/internal/sandbox"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/vmm"
@@ -20,6 +21,10 @@ func Templates(cfg config.Config) (*template.Store, error) {
 	store, err := template.Open(filepath.Join(cfg.Storage.Root, "templates"))
 	if err != nil {
 		return nil, err
+	}
+	if cfg.VM.Kernel == "" || cfg.VM.Initrd == "" {
+		// It leads to another image when one is built.
+		store.DependOn(guestimage.CurrentLink(guestDir(cfg)))
 	}
 	store.KeepInMemory(filepath.Join(cfg.Template.MemoryDir, template.Key(cfg.Storage.Root)), int64(cfg.Template.MemoryMiB)<<20)
 	return store, nil

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -19,6 +20,9 @@ import (
 // Recipe makes a template.
 type Recipe struct {
 	Key, Description string
+	// Files are what the machine is made of. The template is stale when one of
+	// them has changed.
+	Files []string
 	// MemorySize is the guest's memory in bytes.
 	MemorySize int64
 	// Boot boots a machine on this memory, waits until it is up, and saves it.
@@ -49,7 +53,13 @@ func (s *Store) GetOrCreate(ctx context.Context, r Recipe) (*Template, error) {
 
 // create boots and saves a machine, and moves it to its place whole.
 func (s *Store) create(ctx context.Context, r Recipe) error {
+	// They may be in the way of the new one.
+	s.dropStale()
 	if err := s.checkRoom(r.MemorySize); err != nil {
+		return err
+	}
+	sources, err := identifyAll(slices.Concat(r.Files, s.common))
+	if err != nil {
 		return err
 	}
 	memory, err := newMemory(r.MemorySize)
@@ -69,7 +79,7 @@ func (s *Store) create(ctx context.Context, r Recipe) error {
 	place := s.place(memory)
 	t := &Template{
 		Key: r.Key, Description: r.Description, Created: time.Now().UTC(),
-		MemorySize: r.MemorySize, BootTook: took, InMemory: place != s,
+		MemorySize: r.MemorySize, BootTook: took, InMemory: place != s, Sources: sources,
 	}
 	return place.put(t, memory, state)
 }

@@ -44,6 +44,8 @@ type Template struct {
 	StateDigest string `json:"stateDigest"`
 	// BootTook is how long the machine took from its start until it was up.
 	BootTook time.Duration `json:"bootTook"`
+	// Sources are what it was made of.
+	Sources []Source `json:"sources,omitempty"`
 	// InMemory says that it is kept in the host's memory and not on disk.
 	InMemory bool `json:"inMemory,omitempty"`
 
@@ -58,6 +60,8 @@ type Store struct {
 	// limit is what may be kept there, in bytes.
 	memory *Store
 	limit  int64
+	// common are what all templates depend on.
+	common []string
 }
 
 // Open returns the store in dir and makes it when missing, and removes what

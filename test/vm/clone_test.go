@@ -278,6 +278,26 @@ func TestNoSpaceForTemplate(t *testing.T) {
 	}
 }
 
+// TestStaleTemplate goes with the first start on another kernel.
+func TestStaleTemplate(t *testing.T) {
+	in := install(t)
+	in.ownTemplates()
+	old := in.must("template", "create")
+	kernel := filepath.Join(in.dir, kernelFile)
+	if err := copyFile(kernel+".new", kernel); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(kernel+".new", kernel); err != nil {
+		t.Fatal(err)
+	}
+	if log := in.sandboxLog(); !strings.Contains(log, "template is stale and goes") || !strings.Contains(log, kernel) || !strings.Contains(log, saysClone) {
+		t.Errorf("log:\n%s", log)
+	}
+	if all := in.templates(); len(all) != 1 || all[0].Key == old {
+		t.Errorf("templates %+v, and %s is stale", all, old)
+	}
+}
+
 // TestTemplateInMemory keeps small templates in memory and large ones on disk.
 func TestTemplateInMemory(t *testing.T) {
 	in := install(t)
