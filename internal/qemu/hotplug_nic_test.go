@@ -117,3 +117,29 @@ func TestDetachNICOfAGuestThatKeepsIt(t *testing.T) {
 		t.Error("no error for a NIC that is not there")
 	}
 }
+
+func TestDetachShareThatIsNotThere(t *testing.T) {
+	m := start(t, unprivileged(), tinyMachine(t, "up\n", hang))
+	if err := m.DetachShare(deadline(t), "none"); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "none") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestPortsAreTakenFromTheFirst has whoever takes a machine over find the ports as
+// they were at the start.
+func TestPortsAreTakenFromTheFirst(t *testing.T) {
+	s := newSlots(vmm.MachineSpec{})
+	first, err := s.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.give(first)
+	for i := range HotplugPorts {
+		if bus, err := s.take(); err != nil || bus != HotplugBus(i) {
+			t.Errorf("port %d is %s, %v", i, bus, err)
+		}
+	}
+	if _, err := s.take(); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("one more: %v", err)
+	}
+}

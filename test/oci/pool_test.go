@@ -31,7 +31,9 @@ func withPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	suite.config = filepath.Join(t.TempDir(), "pool.toml")
-	if err := os.WriteFile(suite.config, append(text, "[pool]\nsize = 1\n"...), 0o600); err != nil {
+	// A claimed machine gets as long as that.
+	changed := strings.Replace(string(text), "[vm]\n", "[vm]\nboot_timeout = \"8s\"\n", 1) + "[pool]\nsize = 1\n"
+	if err := os.WriteFile(suite.config, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -212,5 +214,34 @@ func TestPoolOfAKilledKeeper(t *testing.T) {
 	}
 	if left := cgroupDirs(fmt.Sprintf("%s/.pool-%d", cgroup(), s.PID)); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// TestPoolOfBrokenMachines has one hang, and one end, when it is claimed: its
+// tap is in the network namespace then, or on the way there, and must not be in
+// the way of the next.
+func TestPoolOfBrokenMachines(t *testing.T) {
+	for name, signal := range map[string]unix.Signal{"hangs": unix.SIGSTOP, "ends": unix.SIGKILL} {
+		t.Run(name, func(t *testing.T) {
+			first, next := newContainer(t, showNetwork), newContainer(t, showNetwork)
+			next.id += "-next"
+			path := newNetns(t)
+			before := inNetns(t, path, "tc qdisc; ip -o link")
+			withPool(t)
+			for _, c := range []*container{first, next} {
+				c.join(path)
+				if c == next {
+					if err := unix.Kill(waiting(t).Waiting[0].PID, signal); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if out := c.live(); out != "10.6.0.2/24\n02:00:00:00:06:02\n" {
+					t.Errorf("container %s says %q", c.id, out)
+				}
+			}
+			if after := inNetns(t, path, "tc qdisc; ip -o link"); after != before {
+				t.Errorf("the network namespace was\n%s\nand is\n%s", before, after)
+			}
+		})
 	}
 }
