@@ -279,8 +279,12 @@ func (p *Process) Delete(ctx context.Context) error {
 	s := p.c.sandbox
 	neverStarted := p.life.to(Stopped)
 	var err error
-	if s.life.get() == Running {
+	if !s.ending() {
 		_, err = p.c.task().Delete(ctx, &task.DeleteRequest{ID: p.c.ID, ExecID: p.execID})
+		if err != nil && s.ending() {
+			// The guest has taken everything apart before it was asked for this.
+			err = nil
+		}
 	}
 	if neverStarted {
 		p.streams.close()
@@ -291,7 +295,7 @@ func (p *Process) Delete(ctx context.Context) error {
 		p.c.removeExec(p.execID)
 		return err
 	}
-	if s.life.get() == Running && p.c.tasks == nil {
+	if !s.ending() && p.c.tasks == nil {
 		p.c.deleteBundle(ctx)
 	}
 	p.c.attached.unwind()

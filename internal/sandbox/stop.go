@@ -126,6 +126,13 @@ func (s *Sandbox) Stop(ctx context.Context) {
 	<-s.done
 }
 
+// ending reports whether the sandbox has ended or is about to.
+func (s *Sandbox) ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping || s.life.get() != Running
+}
+
 // settleGuest has the guest end its processes and bring what outlives it to
 // where it belongs: dirty pages of disks and shares. There is no more for it to
 // do: the VMM is ended then, which takes a tenth of the time in which an

@@ -106,14 +106,17 @@ func enter(covered []string) (Enclave, error) {
 	return e, nil
 }
 
-// Processes lists, after a moment for those that are about to end, processes
-// with a text in their command line.
+// Processes lists, after a moment for those that are about to end, processes of
+// this enclave with a text in their command line.
 func Processes(text string, grace time.Duration) []string {
 	for deadline := time.Now().Add(grace); ; time.Sleep(20 * time.Millisecond) {
 		var found []string
 		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, path := range lines {
 			line, _ := os.ReadFile(path)
+			if !inside(filepath.Dir(path)) {
+				continue
+			}
 			if bytes.Contains(line, []byte(text)) && !strings.HasPrefix(path, fmt.Sprintf("/proc/%d/", os.Getpid())) {
 				found = append(found, string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 			}
@@ -122,6 +125,17 @@ func Processes(text string, grace time.Duration) []string {
 			return found
 		}
 	}
+}
+
+// inside reports whether a process, by its directory, is in our network
+// namespace: other enclaves may have processes of the same programs.
+func inside(process string) bool {
+	ours, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Stat(filepath.Join(process, "ns/net"))
+	return err == nil && os.SameFile(ours, theirs)
 }
 
 // RemoveCgroups removes empty cgroups, version 1 and 2, by a pattern of paths.

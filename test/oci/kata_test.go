@@ -20,7 +20,7 @@ func TestKataAnnotations(t *testing.T) {
 	if err := os.WriteFile(switched, bytes.Replace(text, []byte("[runtime]\n"), []byte("[runtime]\nkata_annotations = true\n"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const show = `nproc; grep -o 'old\.name=[a-z]*' /proc/cmdline || echo none; awk '/MemTotal/ {print $2 > 300000 ? "much" : "little"}' /proc/meminfo`
+	const show = `nproc; grep -o 'old\.name=[a-z]*' /proc/cmdline || echo none; awk '/MemTotal/ {print ($2 > 300000) ? "much" : "little"}' /proc/meminfo`
 	for config, want := range map[string]string{switched: "2\nold.name=known\nmuch\n", plain: "1\nnone\nlittle\n"} {
 		suite.config = config
 		c := newContainer(t, show)

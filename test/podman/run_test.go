@@ -55,11 +55,10 @@ func TestRun(t *testing.T) {
 // TestRefused has what a virtual machine cannot do refused by name.
 func TestRefused(t *testing.T) {
 	for text, flags := range map[string][]string{
-		"--preserve-fds 1":      {"--preserve-fds", "1", "--network", "none"},
-		`without "network"`:     {"--network", "host"},
-		`without "pid"`:         {"--pid", "host", "--network", "none"},
-		"/dev/net/tun":          {"--device", "/dev/net/tun", "--network", "none"},
-		"linux.apparmorProfile": {"--annotation", "x=y", "--security-opt", "apparmor=some-profile", "--network", "none"},
+		"--preserve-fds 1":  {"--preserve-fds", "1", "--network", "none"},
+		`without "network"`: {"--network", "host"},
+		`without "pid"`:     {"--pid", "host", "--network", "none"},
+		"/dev/net/tun":      {"--device", "/dev/net/tun", "--network", "none"},
 	} {
 		podman.Fails(t, text, slices.Concat([]string{"run", "--rm"}, flags, []string{image, "true"})...)
 	}
