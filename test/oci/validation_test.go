@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/test/enclave"
 )
 
 // programTime is how long a validation program may take. Some make several
@@ -69,6 +71,8 @@ func TestValidation(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d pass", passed, len(ends))
+	// Of the paths that the programs give, the upper parts stay, as with runc.
+	enclave.RemoveCgroups(cgroup()+"/*/*", cgroup()+"/*")
 }
 
 // validate runs one program and says how it ended.
