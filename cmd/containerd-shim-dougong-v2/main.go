@@ -18,6 +18,7 @@ import (
 
 	"dougong.dev/dougong/internal/child"
 	"dougong.dev/dougong/internal/config"
+	"dougong.dev/dougong/internal/freeze"
 	"dougong.dev/dougong/internal/record"
 	"dougong.dev/dougong/internal/shim"
 	"dougong.dev/dougong/internal/shim/bootstrap"
@@ -36,6 +37,13 @@ func main() {
 	if err := child.Leased(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if freeze.IsHelper() {
+		if err := freeze.Helper(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
 	}
 	if standin.Is() {
 		status, err := standin.Main()

@@ -15,9 +15,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"dougong.dev/dougong/internal/engine"
+	"dougong.dev/dougong/internal/freeze"
 )
 
 func main() {
+	if freeze.IsHelper() {
+		if err := freeze.Helper(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	root, a := newRootCommand()
 	cmd, err := root.ExecuteContextC(context.Background())
 	os.Exit(report(os.Stderr, &a.oci, cmd, err))

@@ -87,7 +87,7 @@ func printTemplates(w io.Writer, list []*template.Template, format string) error
 		if s.InMemory {
 			place = "memory"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d MiB\t%s\t%s\t%s ago\n", s.Key, s.Description, s.MemorySize>>20, humanSize(s.MemoryUsed), place, age(time.Since(s.Created)))
+		fmt.Fprintf(t, "%s\t%s\t%d MiB\t%s\t%s\t%s ago\n", s.Key, s.Description, s.MemorySize>>20, humanSize(s.MemoryUsed+s.WarmUsed), place, age(time.Since(s.Created)))
 	}
 	return t.Flush()
 }

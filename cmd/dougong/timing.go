@@ -114,7 +114,7 @@ func kind(sandbox []timeline.Span) string {
 	pooled := false
 	for _, s := range sandbox {
 		switch s.Name {
-		case "restore":
+		case "restore", "thaw":
 			return "clone"
 		case "outfit":
 			pooled = true

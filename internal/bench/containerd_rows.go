@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ const (
 	rowCtrRun    = "ctr run"
 	rowCtrClone  = "ctr run clone"
 	rowCtrPool   = "ctr run pool"
+	rowCtrErofs  = "ctr run clone erofs"
 	rowCtrExec   = "ctr exec"
 	rowCtrStdout = "ctr stdout"
 	rowCtrShim   = "ctr shim PSS"
@@ -30,8 +32,9 @@ const ctrExec = "bench-ctr-exec"
 func containerdPlan() []Row {
 	return []Row{
 		{Name: rowCtrRun, Unit: Seconds, About: "ctr run --rm IMAGE true without a template, overlayfs snapshotter", RatioTo: rowRun, Bound: &Bound{Limit: 1.25, Of: rowRun}},
-		{Name: rowCtrClone, Unit: Seconds, About: "the same, the machine a clone of a saved one", RatioTo: rowClone},
+		{Name: rowCtrClone, Unit: Seconds, About: "the same, the machine a clone of a saved one", RatioTo: rowClone, Bound: atMost(0.65)},
 		{Name: rowCtrPool, Unit: Seconds, About: "the same, the machine one that has waited in the pool", RatioTo: rowPool},
+		{Name: rowCtrErofs, Unit: Seconds, About: "as ctr run clone, with the erofs snapshotter", RatioTo: rowClone, Bound: atMost(0.55)},
 		{Name: rowCtrExec, Unit: Seconds, About: "ctr task exec TASK true, the whole command", Bound: atMost(0.35)},
 		{Name: rowCtrStdout, Unit: Rate, About: "ctr run … dd if=/dev/zero to a pipe, 256 MiB", Bound: atLeast(100)},
 		{Name: rowCtrShim, Unit: Megabytes, About: "sandbox process of an idle container under containerd", Bound: atMost(20)},
@@ -69,6 +72,7 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 		func() error { return d.runTrue(ctx, b.out, rowCtrRun, booted) },
 		func() error { return d.runTrue(ctx, b.out, rowCtrClone, b.lab.configPath) },
 		func() error { return d.runFromPool(ctx, b.out) },
+		func() error { return d.runErofs(ctx, b.out) },
 		func() error { return d.exec(ctx, b.out) },
 		func() error { return d.stream(ctx, b.out) },
 		func() error { return d.shimMemory(b.out) },
@@ -77,7 +81,7 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 		b.say("containerd, round %d of %d", i, b.Runs)
 		if i == 1 {
 			// The first round was to warm up.
-			b.out.forget(rowCtrRun, rowCtrClone, rowCtrPool, rowCtrExec, rowCtrStdout, rowCtrShim)
+			b.out.forget(rowCtrRun, rowCtrClone, rowCtrPool, rowCtrErofs, rowCtrExec, rowCtrStdout, rowCtrShim)
 		}
 		for _, step := range steps {
 			if err := step(); err != nil {
@@ -111,12 +115,41 @@ func (l *lab) withoutTemplate() (string, error) {
 }
 
 // runTrue times a container from nothing to nothing.
-func (d *containerd) runTrue(ctx context.Context, out *series, row, config string) error {
-	took, err := timed(d.client(ctx, d.args(config, []string{"--rm"}, "true")...))
+func (d *containerd) runTrue(ctx context.Context, out *series, row, config string, flags ...string) error {
+	took, err := timed(d.client(ctx, d.args(config, append(flags, "--rm"), "true")...))
 	if err == nil {
 		out.add(row, took)
 	}
 	return err
+}
+
+// runErofs does so where containerd can make such disks: it has the snapshotter
+// since 2.1, and calls a program for them.
+func (d *containerd) runErofs(ctx context.Context, out *series) error {
+	if out.missing[rowCtrErofs] != "" {
+		return nil
+	}
+	if err := d.hasErofs(ctx); err != nil {
+		out.missing[rowCtrErofs] = err.Error()
+		return nil
+	}
+	return d.runTrue(ctx, out, rowCtrErofs, d.lab.configPath, "--snapshotter", "erofs")
+}
+
+func (d *containerd) hasErofs(ctx context.Context) error {
+	if _, err := exec.LookPath("mkfs.erofs"); err != nil {
+		return fmt.Errorf("erofs-utils are not installed: %w", err)
+	}
+	list, err := d.client(ctx, "plugins", "ls").Output()
+	if err != nil {
+		return fmt.Errorf("list plugins of containerd: %w", err)
+	}
+	for line := range strings.Lines(string(list)) {
+		if f := strings.Fields(line); len(f) > 2 && strings.HasSuffix(f[0], "snapshotter.v1") && f[1] == "erofs" && f[len(f)-1] == "ok" {
+			return nil
+		}
+	}
+	return errors.New("this containerd has no erofs snapshotter")
 }
 
 // detach starts a container that stays until stop is called.

@@ -102,14 +102,14 @@ func timedPhases(cmd *exec.Cmd) ([]timeline.Span, float64, error) {
 // guest to the started process.
 type startRows struct {
 	whole, agent, create string
-	// first is the phase in which the machine begins.
-	first string
+	// first are the phases in which the machine may begin.
+	first []string
 }
 
 var (
-	coldRows  = startRows{whole: rowRun, agent: rowRunAgent, first: "spawn"}
-	cloneRows = startRows{whole: rowClone, agent: rowCloneAgent, create: rowCloneCreate, first: "spawn"}
-	poolRows  = startRows{whole: rowPool, agent: rowPoolAgent, create: rowPoolCreate, first: "claim"}
+	coldRows  = startRows{whole: rowRun, agent: rowRunAgent, first: []string{"spawn"}}
+	cloneRows = startRows{whole: rowClone, agent: rowCloneAgent, create: rowCloneCreate, first: []string{"thaw", "spawn"}}
+	poolRows  = startRows{whole: rowPool, agent: rowPoolAgent, create: rowPoolCreate, first: []string{"claim"}}
 )
 
 // run measures a whole 'dougong run' and its parts.
@@ -123,7 +123,7 @@ func (b *bench) start(cmd *exec.Cmd, rows startRows) error {
 	if err != nil {
 		return err
 	}
-	parts, err := partsOf(spans, rows.first)
+	parts, err := partsOf(spans, rows.first...)
 	if err != nil {
 		return err
 	}
@@ -139,10 +139,17 @@ func (b *bench) start(cmd *exec.Cmd, rows startRows) error {
 // parts are the times within a start that have rows of their own, in seconds.
 type parts struct{ agent, container float64 }
 
-func partsOf(spans []timeline.Span, first string) (parts, error) {
+// partsOf takes the first of those phases that there is.
+func partsOf(spans []timeline.Span, firsts ...string) (parts, error) {
+	first := ""
 	found := map[string]timeline.Span{}
 	for _, s := range spans {
 		found[s.Name] = s
+	}
+	for _, name := range firsts {
+		if first == "" || found[first].Begin.IsZero() {
+			first = name
+		}
 	}
 	for _, name := range []string{first, "agent", "configure", "start"} {
 		if found[name].Begin.IsZero() {

@@ -51,6 +51,33 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	return follow(cmd.Process, cmd.Wait), nil
 }
 
+// StartWith is Start, and calls prepare on the thread that is the child's
+// parent before anybody waits for the child. After an error of it nothing is
+// left of the child.
+func StartWith(cmd *exec.Cmd, prepare func(pid int) error) (*Process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	started := make(chan error)
+	starter() <- func() {
+		err := cmd.Start()
+		if err != nil {
+			started <- fmt.Errorf("start %s: %w", cmd.Path, err)
+			return
+		}
+		if err = prepare(cmd.Process.Pid); err != nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+		started <- err
+	}
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return follow(cmd.Process, cmd.Wait), nil
+}
+
 // follow waits for the end of a process.
 func follow(process *os.Process, wait func() error) *Process {
 	// An error of Kill means that it has ended already.

@@ -73,7 +73,7 @@ var rules = []rule{
 	{
 		name: "the VMM knows nothing of containers",
 		from: []string{"internal/qemu", "internal/qmp/..."},
-		only: []string{"internal/qemu", "internal/qmp/...", "internal/vmm", "internal/child", "internal/reclaim"},
+		only: []string{"internal/qemu", "internal/qmp/...", "internal/vmm", "internal/child", "internal/freeze", "internal/reclaim"},
 	},
 	{
 		name: "planning storage needs the agent's messages alone",
@@ -86,6 +86,10 @@ var rules = []rule{
 	{
 		name: "a pool does not know what a machine is made of",
 		from: []string{"internal/pool", "internal/pool/keeper"}, only: []string{"internal/pool", "internal/pool/keeper", "internal/socket"},
+	},
+	{
+		name: "a frozen process is no machine",
+		from: []string{"internal/freeze"}, only: []string{"internal/freeze", "internal/child"},
 	},
 	{name: "leaves", from: []string{"internal/timeline"}, only: []string{"internal/timeline"}},
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},

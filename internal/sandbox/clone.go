@@ -13,6 +13,7 @@ import (
 
 	"dougong.dev/dougong/internal/agent"
 	"dougong.dev/dougong/internal/qemu"
+	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/vmm"
 )
@@ -24,7 +25,7 @@ const cloneShare = 4
 // clone starts the machine from a template, which is made first where there
 // is none. On an error nothing of the clone is left. The template is returned
 // then too, if there is one; suspect says that it may be the cause.
-func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (t *template.Template, suspect bool, err error) {
+func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec, plan *storage.Plan) (t *template.Template, suspect bool, err error) {
 	begin := time.Now()
 	done := s.phase(ctx, "template")
 	t, err = Template(ctx, s.opts, spec)
@@ -39,18 +40,21 @@ func (s *Sandbox) clone(ctx context.Context, spec vmm.MachineSpec) (t *template.
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
 		fmt.Errorf("the clone did not answer within %v", s.opts.BootTimeout/cloneShare))
 	defer cancel()
-	if err := s.startClone(ctx, t, spec); err != nil {
-		return t, true, err
+	thawed := s.thaw(ctx, t, spec, plan)
+	if !thawed {
+		if err := s.startClone(ctx, t, spec); err != nil {
+			return t, true, err
+		}
 	}
 	t.NoteClone(time.Since(found))
-	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "template_took", found.Sub(begin), "clone_took", time.Since(found))
+	slog.InfoContext(ctx, "clone running", "sandbox", s.opts.ID, "template", t.Key, "thawed", thawed, "template_took", found.Sub(begin), "clone_took", time.Since(found))
 	return t, false, nil
 }
 
 // cloneOrBoot starts the machine as a clone, or where that fails the long way.
 // Had the clone's template a part in it, the next sandbox gets a new one.
-func (s *Sandbox) cloneOrBoot(ctx context.Context, spec vmm.MachineSpec) error {
-	t, suspect, err := s.clone(ctx, spec)
+func (s *Sandbox) cloneOrBoot(ctx context.Context, spec vmm.MachineSpec, plan *storage.Plan) error {
+	t, suspect, err := s.clone(ctx, spec, plan)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

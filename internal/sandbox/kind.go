@@ -36,11 +36,11 @@ func Kind(o Options, spec vmm.MachineSpec) (kind pool.Kind, ok bool, err error) 
 	if qemu.NeedsPrivilege(spec) {
 		return pool.Kind{}, false, nil
 	}
-	shape, err := templateShape(o, spec)
+	key, err := templateKey(o, spec)
 	if err != nil {
 		return pool.Kind{}, false, err
 	}
-	r := recipe{Template: template.Key(shape...), Machine: waiting(spec), Copied: len(spec.Shares) > 0 || o.CopyTemplates, Shared: len(spec.Shares) > 0}
+	r := recipe{Template: key, Machine: waiting(spec), Copied: len(spec.Shares) > 0 || o.CopyTemplates, Shared: len(spec.Shares) > 0}
 	if r.Network, err = o.templateNetwork(); err != nil {
 		return pool.Kind{}, false, err
 	}

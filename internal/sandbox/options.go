@@ -37,6 +37,9 @@ type Options struct {
 	// CopyTemplates gives each clone a copy of its template's memory instead of
 	// sharing what it does not write to.
 	CopyTemplates bool
+	// WarmTemplates keeps with a template the VMM that has run it, and starts
+	// machines as copies of that where it can.
+	WarmTemplates bool
 	// Cgroup is where the sandbox's processes are put on the host.
 	Cgroup cgroup.Place
 	// Sizing says how large the machine is, and Overhead what its processes may

@@ -241,7 +241,7 @@ func (s *Sandbox) startMachine(ctx context.Context, plan *storage.Plan) error {
 	if !restored {
 		return s.bootMachine(ctx, spec)
 	}
-	return s.cloneOrBoot(ctx, spec)
+	return s.cloneOrBoot(ctx, spec, plan)
 }
 
 // configure gives the guest its identity and mounts the share.

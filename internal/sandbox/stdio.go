@@ -2,12 +2,15 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"dougong.dev/dougong/internal/transport"
 )
@@ -77,7 +80,12 @@ func (p *Process) openStreams(ctx context.Context) (streamIDs, error) {
 	}
 	if err != nil {
 		p.streams.close()
-		return ids, fmt.Errorf("connect stdio of %s: %w", p.life.what, err)
+		err = fmt.Errorf("connect stdio of %s: %w", p.life.what, err)
+		if errors.Is(err, transport.ErrClosed) {
+			// The sandbox's end says more, and is not known yet.
+			err = fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
+		}
+		return ids, err
 	}
 	return ids, nil
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/freeze"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/vmm"
@@ -42,7 +43,7 @@ func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.T
 	if err != nil {
 		return nil, err
 	}
-	shape, err := qemu.Shape(o.QEMU, blank)
+	key, err := templateKey(o, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -50,8 +51,20 @@ func Template(ctx context.Context, o Options, spec vmm.MachineSpec) (*template.T
 	if err != nil {
 		return nil, err
 	}
+	kind := ""
+	var warm func(ctx context.Context, memory, from, state *os.File, dir string) error
+	if o.keepsVMM(spec) {
+		if kind, err = frozenKind(spec); err != nil {
+			return nil, err
+		}
+		warm = func(ctx context.Context, memory, from, state *os.File, dir string) (err error) {
+			o.beyond(func() { err = warmTemplate(ctx, o, spec, memory, from, state, dir) })
+			return err
+		}
+	}
 	return o.Templates.GetOrCreate(ctx, template.Recipe{
-		Key:         template.Key(shape...),
+		Warm: warm, Kind: kind,
+		Key:         key,
 		Files:       []string{binary, spec.Kernel, spec.Initrd},
 		Description: describe(spec),
 		MemorySize:  int64(spec.MemoryMiB) << 20,
@@ -79,13 +92,25 @@ func (o *Options) blank(spec vmm.MachineSpec) (vmm.MachineSpec, error) {
 	return blank, err
 }
 
-// templateShape is the shape of the template of machines like spec.
-func templateShape(o Options, spec vmm.MachineSpec) ([]string, error) {
+// templateKey is the key of the template of machines like spec. A VMM that was
+// frozen before the host was booted is of no use.
+func templateKey(o Options, spec vmm.MachineSpec) (string, error) {
 	blank, err := o.blank(spec)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return qemu.Shape(o.QEMU, blank)
+	parts, err := qemu.Shape(o.QEMU, blank)
+	if err != nil {
+		return "", err
+	}
+	if o.keepsVMM(spec) {
+		boot, err := freeze.BootID()
+		if err != nil {
+			return "", err
+		}
+		parts = append(parts, "with its VMM, of boot "+boot)
+	}
+	return template.Key(parts...), nil
 }
 
 // templateCmdline is the kernel's command line in a template of spec.

@@ -76,6 +76,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		DrainTimeout: drainTimeout,
 
 		CopyTemplates: !cfg.Template.ShareMemory,
+		WarmTemplates: cfg.Template.KeepVMM,
 
 		HealthTimeout: guestTime(cfg.VM.HealthTimeout, machine),
 	}

@@ -77,7 +77,7 @@ func KeepPool(ctx context.Context, cfg config.Config) error {
 	k := keeper.Keeper[*qemu.Machine]{Scope: Pool(cfg).Scope, Limits: poolLimits(cfg)}
 	k.Make = func(ctx context.Context, id string, kind pool.Kind) (*qemu.Machine, error) {
 		return sandbox.Warm(ctx, sandbox.Options{
-			ID: id, QEMU: qemuConfig(cfg, id), Templates: store, Dir: pool.Dir(cfg.Runtime.State),
+			ID: id, QEMU: qemuConfig(cfg, id), Templates: store, WarmTemplates: cfg.Template.KeepVMM, Dir: pool.Dir(cfg.Runtime.State),
 			Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 			WritableSize: cfg.Storage.WritableSize,
 			BootTimeout:  guestTime(cfg.VM.BootTimeout, vmm.MachineSpec{Accelerator: accelerator}),
@@ -115,7 +115,7 @@ func PoolKind(cfg config.Config, over config.Overrides) (pool.Kind, error) {
 	if err != nil {
 		return pool.Kind{}, err
 	}
-	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), CopyTemplates: !cfg.Template.ShareMemory}
+	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), CopyTemplates: !cfg.Template.ShareMemory, WarmTemplates: cfg.Template.KeepVMM}
 	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), config.Overrides{}, &specs.Spec{}); err != nil {
 		return pool.Kind{}, err
 	}

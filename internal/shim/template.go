@@ -42,7 +42,7 @@ func MakeTemplate(ctx context.Context, cfg config.Config, over config.Overrides)
 	if err != nil {
 		return nil, err
 	}
-	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), Templates: store}
+	opts := sandbox.Options{Machine: machine, QEMU: qemuConfig(cfg, id), Templates: store, WarmTemplates: cfg.Template.KeepVMM, WritableSize: cfg.Storage.WritableSize}
 	if err := addNetwork(&opts, cmp.Or(over.Network, cfg.Network.Mode), config.Overrides{}, &specs.Spec{}); err != nil {
 		return nil, err
 	}

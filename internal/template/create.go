@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -28,6 +29,11 @@ type Recipe struct {
 	// Boot boots a machine on this memory, waits until it is up, and saves it.
 	// It returns how long the machine took from its start until it was up.
 	Boot func(ctx context.Context, memory, state *os.File) (time.Duration, error)
+	// Warm, when set, has a machine go on from the saved state, on its memory,
+	// and saves it once more in another file for the state; beside that it keeps the
+	// VMM itself in dir. Kind says what that is good for. It may fail.
+	Warm func(ctx context.Context, memory, from, state *os.File, dir string) error
+	Kind string
 }
 
 // GetOrCreate returns the template of a recipe and makes it when there is
@@ -76,21 +82,32 @@ func (s *Store) create(ctx context.Context, r Recipe) error {
 	if err != nil {
 		return err
 	}
-	place := s.place(memory)
+	place := s.place(memory, r.Warm != nil)
 	t := &Template{
 		Key: r.Key, Description: r.Description, Created: time.Now().UTC(),
 		MemorySize: r.MemorySize, BootTook: took, InMemory: place != s, Sources: sources,
 	}
-	return place.put(t, memory, state)
+	return place.put(ctx, t, r, memory, state)
 }
 
 // put writes a template beside its place and moves it there.
-func (s *Store) put(t *Template, memory, state *os.File) error {
+func (s *Store) put(ctx context.Context, t *Template, r Recipe, memory, state *os.File) error {
 	staging, err := s.holdNew()
 	if err != nil {
 		return err
 	}
 	defer staging.remove()
+	if r.Warm != nil {
+		w, err := t.warm(ctx, r, memory, state, staging.path)
+		if err != nil {
+			// What there is does without.
+			slog.WarnContext(ctx, "template without its VMM", "template", t.Key, "error", err)
+			t.NotWarm = err.Error()
+		} else {
+			defer w.close()
+			memory, state = w.memory, w.state
+		}
+	}
 	if err := t.write(staging.path, memory, state); err != nil {
 		return err
 	}

@@ -102,8 +102,8 @@ func (s *Store) makeMemoryDir() *Store {
 	return nil
 }
 
-// place is where a machine with this memory is kept.
-func (s *Store) place(memory *os.File) *Store {
+// place is where a machine with this memory is kept, perhaps with its VMM.
+func (s *Store) place(memory *os.File, warm bool) *Store {
 	if s.memory == nil {
 		return s
 	}
@@ -117,8 +117,11 @@ func (s *Store) place(memory *os.File) *Store {
 		return s
 	}
 	want, have := st.Blocks*512, int64(0)
+	if warm {
+		want += warmRoom
+	}
 	for _, t := range place.all() {
-		have += t.MemoryUsed
+		have += t.MemoryUsed + t.WarmUsed
 	}
 	if have+want > s.limit || want > int64(fs.Bavail)*fs.Bsize/2 {
 		return s

@@ -40,6 +40,12 @@ type Template struct {
 	// MemorySize is the guest's memory in bytes, MemoryUsed what is stored of it.
 	MemorySize int64 `json:"memorySize"`
 	MemoryUsed int64 `json:"memoryUsed"`
+	// Warm is of which kind the VMM is that is kept with it, empty where there is
+	// none, and WarmUsed what is stored of that in bytes.
+	Warm     string `json:"warm,omitempty"`
+	WarmUsed int64  `json:"warmUsed,omitempty"`
+	// NotWarm says why the VMM could not be kept, empty where that was not tried.
+	NotWarm string `json:"notWarm,omitempty"`
 	// StateDigest is of the device state, in hexadecimal digits.
 	StateDigest string `json:"stateDigest"`
 	// BootTook is how long the machine took from its start until it was up.

@@ -51,7 +51,7 @@ func TestBench(t *testing.T) {
 			t.Errorf("row %s: %+v", row.Name, row)
 		}
 	}
-	if chart, err := os.ReadFile(in.path("bench.svg")); err != nil || !strings.Contains(string(chart), "<title>restore") {
+	if chart, err := os.ReadFile(in.path("bench.svg")); err != nil || !strings.Contains(string(chart), "<title>thaw") {
 		t.Errorf("chart: %v, %s", err, clip(string(chart)))
 	}
 	if left := in.leftIn("temp"); len(left) > 0 {
@@ -68,7 +68,7 @@ func TestBenchTimeline(t *testing.T) {
 	if r.code != 0 {
 		t.Fatal(r)
 	}
-	if !inOrder(" "+strings.Join(strings.Fields(r.stdout), " ")+" ", strings.Fields("cold: boot kernel messages, clone: restore agent start")) {
+	if !inOrder(" "+strings.Join(strings.Fields(r.stdout), " ")+" ", strings.Fields("cold: boot kernel messages, clone: thaw agent start")) {
 		t.Error(r)
 	}
 	if left := in.leftIn("temp"); len(left) > 0 {

@@ -128,9 +128,15 @@ read mac < /sys/class/net/eth0/address
 echo "random=$*"; echo "uuid=$uuid"; echo "boot=$boot"; echo "mac=$mac"; echo "host=$(hostname)"; echo "time=$(date +%s)"
 `
 
-// TestClonesDiffer starts many clones of one template.
+// TestClonesDiffer starts many clones of one template, as copies of its VMM and
+// without that.
 func TestClonesDiffer(t *testing.T) {
-	in := install(t)
+	for _, kept := range []string{"true", "false"} {
+		t.Run("keep_vmm="+kept, func(t *testing.T) { clonesDiffer(t, install(t, "template.keep_vmm="+kept)) })
+	}
+}
+
+func clonesDiffer(t *testing.T, in *installation) {
 	n := 12
 	if suite.long {
 		n = 100
@@ -193,8 +199,9 @@ func TestDamagedTemplate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := install(t)
-			// A clone that does not run is given up after a quarter of it.
-			dir := in.ownTemplates(`vm.boot_timeout="10s"`)
+			// A clone that does not run is given up after a quarter of it. One that
+			// is a copy of the VMM has no use for the device state.
+			dir := in.ownTemplates(`vm.boot_timeout="10s"`, "template.keep_vmm="+strconv.FormatBool(name == "memory"))
 			key := in.must("template", "create")
 			damage(t, filepath.Join(dir, key))
 			if log := in.sandboxLog(); !strings.Contains(log, saysBoot) || strings.Contains(log, saysClone) {

@@ -37,9 +37,9 @@ func TestTiming(t *testing.T) {
 		flags []string
 		want  string
 	}{
-		{nil, "image process container template spawn restore agent configure rootfs create start"},
+		{nil, "image process container template thaw outfit agent configure rootfs create start"},
 		{[]string{"--no-template"}, "image process container spawn boot guest:_kernel guest:_agent configure rootfs create start"},
-		{[]string{"-v", share + ":/share"}, "image process container share template spawn restore agent devices configure rootfs create start"},
+		{[]string{"-v", share + ":/share"}, "image process container share template thaw outfit agent devices configure rootfs create start"},
 	} {
 		begin := time.Now()
 		all := in.phases(tt.flags...)
@@ -89,7 +89,7 @@ func TestTimingText(t *testing.T) {
 		t.Error(r)
 	}
 	defer in.must("rm", "box")
-	if !in.logSays(`msg="container started"`) || !in.logSays("phase.restore=") {
+	if !in.logSays(`msg="container started"`) || !in.logSays("phase.thaw=") {
 		t.Error("the log has no trace of the start")
 	}
 	in.dougong("run", "--rm", "--timing=soon", busybox(), "true").wantError(t, 125, "--timing=soon", "json")
