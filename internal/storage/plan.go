@@ -7,6 +7,7 @@
 package storage
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -42,6 +43,8 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below Source along.
 	Recursive bool
+	// Name is that of the entry in the share; empty for one of the container's own.
+	Name string
 }
 
 // Request is what one container needs.
@@ -94,14 +97,8 @@ func (p *Plan) Images() []Disk { return p.Disks[:len(p.Disks)-len(p.DeviceSerial
 // Bare are the disks of Request.Devices.
 func (p *Plan) Bare() []Disk { return p.Disks[len(p.Disks)-len(p.DeviceSerials):] }
 
-// SharedPaths are the guest's paths of what the plan shares.
-func (p *Plan) SharedPaths() []string {
-	var paths []string
-	for _, e := range p.Entries {
-		paths = append(paths, path.Join(GuestShare, e.Name))
-	}
-	return paths
-}
+// SharedPath is the guest's path of an entry.
+func (e Entry) SharedPath() string { return path.Join(GuestShare, e.Name) }
 
 // Lasting reports whether the VM can write to something that outlives it.
 func (p *Plan) Lasting() bool {
@@ -119,7 +116,7 @@ func New(r Request) (*Plan, error) {
 		if !path.IsAbs(b.Source) {
 			return nil, fmt.Errorf("bind mount of %q: the source must be an absolute path: %w", b.Source, errdefs.ErrInvalidArgument)
 		}
-		name := fmt.Sprintf("%s/bind-%d", r.ContainerID, i)
+		name := cmp.Or(b.Name, fmt.Sprintf("%s/bind-%d", r.ContainerID, i))
 		p.Entries = append(p.Entries, Entry{
 			Name: name, Mount: Mount{Type: "bind", Source: b.Source},
 			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive,

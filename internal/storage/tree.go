@@ -22,6 +22,8 @@ type Tree struct {
 
 	mu     sync.Mutex
 	closed bool
+	// present are the names of the entries that are there.
+	present map[string]bool
 }
 
 // NewTree makes dir the root of a tree. Later mounts below it propagate to
@@ -37,7 +39,7 @@ func NewTree(dir string) (*Tree, error) {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		return nil, fmt.Errorf("make %s a shared mount: %w", dir, err)
 	}
-	return &Tree{dir: dir}, nil
+	return &Tree{dir: dir, present: make(map[string]bool)}, nil
 }
 
 // Dir is the path of the tree on the host.
@@ -81,7 +83,8 @@ func (t *Tree) removeMountPoints() error {
 	return errors.Join(append(errs, os.Remove(t.dir))...)
 }
 
-// Add makes an entry visible. After Close it is an error.
+// Add makes an entry visible. One that is visible already stays as it is. After
+// Close it is an error.
 func (t *Tree) Add(e Entry) error { return t.AddFrom(nil, e) }
 
 // AddFrom makes an entry visible whose source is meant in a view.
@@ -91,17 +94,14 @@ func (t *Tree) AddFrom(v *View, e Entry) error {
 	if t.closed {
 		return fmt.Errorf("share %q: the sandbox has ended: %w", e.Mount.Source, errdefs.ErrUnavailable)
 	}
+	if t.present[e.Name] {
+		return nil
+	}
 	target := filepath.Join(t.dir, e.Name)
 	if err := mountFrom(v, target, e); err != nil {
 		return err
 	}
-	if !e.ReadOnly {
-		return nil
-	}
-	if err := setReadOnly(target, e.ReadOnlyBelow); err != nil {
-		_ = removeEntry(target)
-		return fmt.Errorf("make %q read-only: %w", e.Mount.Source, err)
-	}
+	t.present[e.Name] = true
 	return nil
 }
 
@@ -111,7 +111,7 @@ func mountFrom(v *View, target string, e Entry) error {
 	var tree *os.File
 	err := v.Do(func() (err error) {
 		isDir, err = isDirectory(e.Mount)
-		if err == nil && v != nil && e.Mount.Type == "bind" {
+		if err == nil && e.Mount.Type == "bind" {
 			tree, err = takeTree(e)
 		}
 		return err
@@ -137,18 +137,23 @@ func mountFrom(v *View, target string, e Entry) error {
 }
 
 // Remove takes an entry away again, and with the last one of a container its
-// directory. After Close there is nothing to take away.
+// directory. One that is not there, as after Close, is no error.
 func (t *Tree) Remove(e Entry) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil
 	}
+	if !t.present[e.Name] {
+		return nil
+	}
 	target := filepath.Join(t.dir, e.Name)
 	if err := removeEntry(target); err != nil {
 		return err
 	}
-	if dir := filepath.Dir(target); dir != t.dir {
+	delete(t.present, e.Name)
+	// That of the pod stays: the guest remembers it.
+	if dir := filepath.Dir(target); dir != t.dir && filepath.Base(dir) != namesDir {
 		// Others may be in it yet.
 		_ = os.Remove(dir)
 	}
@@ -230,19 +235,14 @@ func makeTarget(target string, isDir bool) error {
 	return f.Close()
 }
 
+// mountEntry mounts what is no bind.
 func mountEntry(target string, e Entry) error {
-	if e.Mount.Type == "bind" {
-		flags := uintptr(unix.MS_BIND)
-		if e.Recursive {
-			flags |= unix.MS_REC
-		}
-		if err := unix.Mount(e.Mount.Source, target, "", flags, ""); err != nil {
-			return fmt.Errorf("bind %s into the share: %w", e.Mount.Source, err)
-		}
-		return nil
-	}
 	options := strings.Join(e.Mount.Options, ",")
-	if err := unix.Mount(e.Mount.Source, target, e.Mount.Type, 0, options); err != nil {
+	var flags uintptr
+	if e.ReadOnly {
+		flags = unix.MS_RDONLY
+	}
+	if err := unix.Mount(e.Mount.Source, target, e.Mount.Type, flags, options); err != nil {
 		return fmt.Errorf("mount %s (%s) into the share: %w", e.Mount.Type, options, err)
 	}
 	return nil
@@ -250,10 +250,10 @@ func mountEntry(target string, e Entry) error {
 
 // setReadOnly works on the whole subtree of mounts, which the old
 // MS_REMOUNT does not.
-func setReadOnly(target string, recursive bool) error {
-	flags := uint(unix.AT_NO_AUTOMOUNT)
+func setReadOnly(fd int, recursive bool) error {
+	flags := uint(unix.AT_NO_AUTOMOUNT | unix.AT_EMPTY_PATH)
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	return unix.MountSetattr(unix.AT_FDCWD, target, flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	return unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 }

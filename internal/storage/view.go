@@ -58,7 +58,9 @@ func (v *View) onThread(f func() error) error {
 	return f()
 }
 
-// takeTree copies the mount of an entry, to be put elsewhere.
+// takeTree copies the mount of an entry, to be put elsewhere. What is read-only
+// is so from the first moment: copies of a mount that others have, as the file
+// sharing daemon does, do not follow when the one here is changed.
 func takeTree(e Entry) (*os.File, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if e.Recursive {
@@ -68,7 +70,13 @@ func takeTree(e Entry) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take %s for the share: %w", e.Mount.Source, err)
 	}
-	return os.NewFile(uintptr(fd), e.Mount.Source), nil
+	tree := os.NewFile(uintptr(fd), e.Mount.Source)
+	if e.ReadOnly {
+		if err := setReadOnly(fd, e.ReadOnlyBelow); err != nil {
+			return nil, errors.Join(fmt.Errorf("make %s read-only for the share: %w", e.Mount.Source, err), tree.Close())
+		}
+	}
+	return tree, nil
 }
 
 // putTree mounts what was taken.
