@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // starter is the one thread that forks. The kernel ties PDEATHSIG to the
@@ -38,13 +40,34 @@ type Process struct {
 
 // Start runs cmd so that the kernel kills it when this process ends, however
 // it ends.
-func Start(cmd *exec.Cmd) (*Process, error) {
+func Start(cmd *exec.Cmd) (*Process, error) { return start(cmd, cmd.Start) }
+
+// StartSwitching runs cmd like Start, and lets it keep its capabilities where it
+// takes on the ids of other users for a while. It is for one that makes files in
+// their names, when somebody else has found that they may.
+func StartSwitching(cmd *exec.Cmd) (*Process, error) {
+	return start(cmd, func() error {
+		// What a thread has set is inherited. A host where this is not possible
+		// is one where fewer files can be made.
+		if before, err := unix.PrctlRetInt(unix.PR_GET_SECUREBITS, 0, 0, 0, 0); err == nil {
+			_ = unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(before)|noSetuidFixup, 0, 0, 0)
+			defer func() { _ = unix.Prctl(unix.PR_SET_SECUREBITS, uintptr(before), 0, 0, 0) }()
+		}
+		return cmd.Start()
+	})
+}
+
+// noSetuidFixup is the kernel's SECBIT_NO_SETUID_FIXUP.
+const noSetuidFixup = 1 << 2
+
+// start has the starter's thread run begin.
+func start(cmd *exec.Cmd, begin func() error) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	started := make(chan error)
-	starter() <- func() { started <- cmd.Start() }
+	starter() <- func() { started <- begin() }
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}

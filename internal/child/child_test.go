@@ -2,6 +2,7 @@ package child
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -223,5 +224,29 @@ func TestStartOfNothing(t *testing.T) {
 	p, err := Start(exec.Command("/none/here"))
 	if p != nil || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "start /none/here") {
 		t.Errorf("Start gives %v, %v", p, err)
+	}
+}
+
+// The bit is the child's and not this process's.
+func TestStartSwitching(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs the right to change what a process keeps")
+	}
+	var out bytes.Buffer
+	for _, run := range []struct {
+		start func(*exec.Cmd) (*Process, error)
+		want  bool
+	}{{StartSwitching, true}, {Start, false}} {
+		out.Reset()
+		cmd := exec.Command("setpriv", "--dump")
+		cmd.Stdout = &out
+		p, err := run.start(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Done()
+		if got := strings.Contains(out.String(), "no_setuid_fixup"); p.Err() != nil || got != run.want {
+			t.Errorf("%v: %s", p.Err(), out.String())
+		}
 	}
 }

@@ -90,7 +90,9 @@ func Start(_ context.Context, c Config) (*Daemon, error) {
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.ExtraFiles = []*os.File{listener}
 	cmd.Stdout, cmd.Stderr = d.log, d.log
-	if d.process, err = child.Start(cmd); err != nil {
+	// Whether a user of the guest may make a file is found by the guest's kernel,
+	// which knows all of its groups; the daemon is told of one.
+	if d.process, err = child.StartSwitching(cmd); err != nil {
 		return nil, err
 	}
 	if d.socket, err = connect(c.RunDir); err != nil {
