@@ -109,7 +109,7 @@ var resourceFields = []Field{
 	keep("linux.resources.cpu.idle"),
 	keep("linux.resources.pids.limit"),
 	refuse("linux.resources.blockIO", "host block devices and their weights mean nothing in the guest"),
-	turn("linux.resources.hugepageLimits", "a limit of 0 holds by itself, as the guest reserves no huge pages, and is left out", "TestGuestHugepageLimits"),
+	turn("linux.resources.hugepageLimits", "the guest reserves the pages; a limit of 0 holds by itself, and is left out", "TestGuestHugepageLimits"),
 	refuse("linux.resources.network", "cgroup v2 has no network classes and priorities"),
 	refuse("linux.resources.rdma", "the guest has no RDMA devices"),
 	turn("linux.resources.unified", "as given, but cpuset.cpus and cpuset.mems: "+hostCPUs, "TestGuestDropsHostCPUs"),

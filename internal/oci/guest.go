@@ -17,6 +17,10 @@ const GuestVersion = "1.0.2"
 // named by the id of its container.
 const GuestBundles = "/run/dougong/bundles"
 
+// GuestVolumes is where the guest's agent keeps volumes that are its own, each
+// in a directory named by the host.
+const GuestVolumes = "/run/dougong/volumes"
+
 // GuestOptions is what the translation must know about the sandbox.
 type GuestOptions struct {
 	// ID names the container in the guest; it becomes the last part of its cgroup.

@@ -25,6 +25,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type VolumeChange_Kind int32
+
+const (
+	VolumeChange_KIND_UNSPECIFIED VolumeChange_Kind = 0
+	VolumeChange_KIND_DIRECTORY   VolumeChange_Kind = 1
+	VolumeChange_KIND_FILE        VolumeChange_Kind = 2
+	VolumeChange_KIND_SYMLINK     VolumeChange_Kind = 3
+	VolumeChange_KIND_REMOVED     VolumeChange_Kind = 4
+)
+
+// Enum value maps for VolumeChange_Kind.
+var (
+	VolumeChange_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_DIRECTORY",
+		2: "KIND_FILE",
+		3: "KIND_SYMLINK",
+		4: "KIND_REMOVED",
+	}
+	VolumeChange_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_DIRECTORY":   1,
+		"KIND_FILE":        2,
+		"KIND_SYMLINK":     3,
+		"KIND_REMOVED":     4,
+	}
+)
+
+func (x VolumeChange_Kind) Enum() *VolumeChange_Kind {
+	p := new(VolumeChange_Kind)
+	*p = x
+	return p
+}
+
+func (x VolumeChange_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (VolumeChange_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (VolumeChange_Kind) Type() protoreflect.EnumType {
+	return &file_agent_v1_agent_proto_enumTypes[0]
+}
+
+func (x VolumeChange_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use VolumeChange_Kind.Descriptor instead.
+func (VolumeChange_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32, 0}
+}
+
 type ConfigureRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Random bytes (at least 32) credited to the guest's generator, which is then reseeded.
@@ -1584,6 +1639,362 @@ func (*UseCPUsResponse) Descriptor() ([]byte, []int) {
 	return file_agent_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
+type ReserveHugePagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pages         []*HugePages           `protobuf:"bytes,1,rep,name=pages,proto3" json:"pages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveHugePagesRequest) Reset() {
+	*x = ReserveHugePagesRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveHugePagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveHugePagesRequest) ProtoMessage() {}
+
+func (x *ReserveHugePagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveHugePagesRequest.ProtoReflect.Descriptor instead.
+func (*ReserveHugePagesRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReserveHugePagesRequest) GetPages() []*HugePages {
+	if x != nil {
+		return x.Pages
+	}
+	return nil
+}
+
+type HugePages struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Size of a page in bytes.
+	Size          uint64 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HugePages) Reset() {
+	*x = HugePages{}
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HugePages) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HugePages) ProtoMessage() {}
+
+func (x *HugePages) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HugePages.ProtoReflect.Descriptor instead.
+func (*HugePages) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HugePages) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *HugePages) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ReserveHugePagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveHugePagesResponse) Reset() {
+	*x = ReserveHugePagesResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveHugePagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveHugePagesResponse) ProtoMessage() {}
+
+func (x *ReserveHugePagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveHugePagesResponse.ProtoReflect.Descriptor instead.
+func (*ReserveHugePagesResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+}
+
+type ChangeVolumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A file name; the volume is the directory of that name below
+	// /run/dougong/volumes, which is never swapped out.
+	Name          string          `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Changes       []*VolumeChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeVolumeRequest) Reset() {
+	*x = ChangeVolumeRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeVolumeRequest) ProtoMessage() {}
+
+func (x *ChangeVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeVolumeRequest.ProtoReflect.Descriptor instead.
+func (*ChangeVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ChangeVolumeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ChangeVolumeRequest) GetChanges() []*VolumeChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+type ChangeVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeVolumeResponse) Reset() {
+	*x = ChangeVolumeResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeVolumeResponse) ProtoMessage() {}
+
+func (x *ChangeVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeVolumeResponse.ProtoReflect.Descriptor instead.
+func (*ChangeVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{31}
+}
+
+// VolumeChange puts something in its place, or takes it away. What is replaced
+// is so at once, as by rename(2), and those who watch it are told.
+type VolumeChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path below the volume's directory, "." for that itself.
+	Path string            `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind VolumeChange_Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=dougong.agent.v1.VolumeChange_Kind" json:"kind,omitempty"`
+	// Permission, set-id and sticky bits, as in st_mode.
+	Mode          uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           uint32 `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
+	MtimeUnixNano int64  `protobuf:"varint,6,opt,name=mtime_unix_nano,json=mtimeUnixNano,proto3" json:"mtime_unix_nano,omitempty"`
+	// Content of a file, or target of a symbolic link.
+	Content []byte `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"`
+	// More of the file's content comes with the next change.
+	More bool `protobuf:"varint,8,opt,name=more,proto3" json:"more,omitempty"`
+	// The file that is there is written to, and not replaced.
+	InPlace bool `protobuf:"varint,9,opt,name=in_place,json=inPlace,proto3" json:"in_place,omitempty"`
+	// The content goes on from that of the change before.
+	Continued bool `protobuf:"varint,10,opt,name=continued,proto3" json:"continued,omitempty"`
+	// A directory that is there stays as it is.
+	Missing       bool `protobuf:"varint,11,opt,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeChange) Reset() {
+	*x = VolumeChange{}
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeChange) ProtoMessage() {}
+
+func (x *VolumeChange) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeChange.ProtoReflect.Descriptor instead.
+func (*VolumeChange) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *VolumeChange) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *VolumeChange) GetKind() VolumeChange_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return VolumeChange_KIND_UNSPECIFIED
+}
+
+func (x *VolumeChange) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *VolumeChange) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *VolumeChange) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *VolumeChange) GetMtimeUnixNano() int64 {
+	if x != nil {
+		return x.MtimeUnixNano
+	}
+	return 0
+}
+
+func (x *VolumeChange) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *VolumeChange) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *VolumeChange) GetInPlace() bool {
+	if x != nil {
+		return x.InPlace
+	}
+	return false
+}
+
+func (x *VolumeChange) GetContinued() bool {
+	if x != nil {
+		return x.Continued
+	}
+	return false
+}
+
+func (x *VolumeChange) GetMissing() bool {
+	if x != nil {
+		return x.Missing
+	}
+	return false
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1592,7 +2003,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +2015,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[27]
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +2028,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 type InfoResponse struct {
@@ -1635,7 +2046,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +2058,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[28]
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +2071,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -1713,7 +2124,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +2136,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[29]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +2149,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 type ShutdownResponse struct {
@@ -1749,7 +2160,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +2172,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[30]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +2185,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -1887,7 +2298,36 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x05ended\x18\x02 \x01(\bR\x05ended\"&\n" +
 	"\x0eUseCPUsRequest\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\rR\x05count\"\x11\n" +
-	"\x0fUseCPUsResponse\"\r\n" +
+	"\x0fUseCPUsResponse\"L\n" +
+	"\x17ReserveHugePagesRequest\x121\n" +
+	"\x05pages\x18\x01 \x03(\v2\x1b.dougong.agent.v1.HugePagesR\x05pages\"5\n" +
+	"\tHugePages\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\x1a\n" +
+	"\x18ReserveHugePagesResponse\"c\n" +
+	"\x13ChangeVolumeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\achanges\x18\x02 \x03(\v2\x1e.dougong.agent.v1.VolumeChangeR\achanges\"\x16\n" +
+	"\x14ChangeVolumeResponse\"\xa1\x03\n" +
+	"\fVolumeChange\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x127\n" +
+	"\x04kind\x18\x02 \x01(\x0e2#.dougong.agent.v1.VolumeChange.KindR\x04kind\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12&\n" +
+	"\x0fmtime_unix_nano\x18\x06 \x01(\x03R\rmtimeUnixNano\x12\x18\n" +
+	"\acontent\x18\a \x01(\fR\acontent\x12\x12\n" +
+	"\x04more\x18\b \x01(\bR\x04more\x12\x19\n" +
+	"\bin_place\x18\t \x01(\bR\ainPlace\x12\x1c\n" +
+	"\tcontinued\x18\n" +
+	" \x01(\bR\tcontinued\x12\x18\n" +
+	"\amissing\x18\v \x01(\bR\amissing\"c\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eKIND_DIRECTORY\x10\x01\x12\r\n" +
+	"\tKIND_FILE\x10\x02\x12\x10\n" +
+	"\fKIND_SYMLINK\x10\x03\x12\x10\n" +
+	"\fKIND_REMOVED\x10\x04\"\r\n" +
 	"\vInfoRequest\"\xe6\x01\n" +
 	"\fInfoResponse\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12%\n" +
@@ -1898,7 +2338,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\xad\a\n" +
+	"\x10ShutdownResponse2\xf7\b\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12W\n" +
 	"\n" +
@@ -1909,7 +2349,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\fDeleteBundle\x12%.dougong.agent.v1.DeleteBundleRequest\x1a&.dougong.agent.v1.DeleteBundleResponse\x12c\n" +
 	"\x0eHoldNamespaces\x12'.dougong.agent.v1.HoldNamespacesRequest\x1a(.dougong.agent.v1.HoldNamespacesResponse\x12N\n" +
 	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12N\n" +
-	"\aUseCPUs\x12 .dougong.agent.v1.UseCPUsRequest\x1a!.dougong.agent.v1.UseCPUsResponse\x12E\n" +
+	"\aUseCPUs\x12 .dougong.agent.v1.UseCPUsRequest\x1a!.dougong.agent.v1.UseCPUsResponse\x12i\n" +
+	"\x10ReserveHugePages\x12).dougong.agent.v1.ReserveHugePagesRequest\x1a*.dougong.agent.v1.ReserveHugePagesResponse\x12]\n" +
+	"\fChangeVolume\x12%.dougong.agent.v1.ChangeVolumeRequest\x1a&.dougong.agent.v1.ChangeVolumeResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
 
@@ -1925,85 +2367,100 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 	return file_agent_v1_agent_proto_rawDescData
 }
 
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_agent_v1_agent_proto_goTypes = []any{
-	(*ConfigureRequest)(nil),       // 0: dougong.agent.v1.ConfigureRequest
-	(*ConfigureResponse)(nil),      // 1: dougong.agent.v1.ConfigureResponse
-	(*SetNetworkRequest)(nil),      // 2: dougong.agent.v1.SetNetworkRequest
-	(*SetNetworkResponse)(nil),     // 3: dougong.agent.v1.SetNetworkResponse
-	(*Interface)(nil),              // 4: dougong.agent.v1.Interface
-	(*Route)(nil),                  // 5: dougong.agent.v1.Route
-	(*Neighbour)(nil),              // 6: dougong.agent.v1.Neighbour
-	(*Mount)(nil),                  // 7: dougong.agent.v1.Mount
-	(*MountRequest)(nil),           // 8: dougong.agent.v1.MountRequest
-	(*MountResponse)(nil),          // 9: dougong.agent.v1.MountResponse
-	(*UnmountRequest)(nil),         // 10: dougong.agent.v1.UnmountRequest
-	(*UnmountResponse)(nil),        // 11: dougong.agent.v1.UnmountResponse
-	(*Rootfs)(nil),                 // 12: dougong.agent.v1.Rootfs
-	(*Writable)(nil),               // 13: dougong.agent.v1.Writable
-	(*File)(nil),                   // 14: dougong.agent.v1.File
-	(*CreateBundleRequest)(nil),    // 15: dougong.agent.v1.CreateBundleRequest
-	(*BlockDevice)(nil),            // 16: dougong.agent.v1.BlockDevice
-	(*CreateBundleResponse)(nil),   // 17: dougong.agent.v1.CreateBundleResponse
-	(*DeleteBundleRequest)(nil),    // 18: dougong.agent.v1.DeleteBundleRequest
-	(*DeleteBundleResponse)(nil),   // 19: dougong.agent.v1.DeleteBundleResponse
-	(*HoldNamespacesRequest)(nil),  // 20: dougong.agent.v1.HoldNamespacesRequest
-	(*HoldNamespacesResponse)(nil), // 21: dougong.agent.v1.HoldNamespacesResponse
-	(*IDMapping)(nil),              // 22: dougong.agent.v1.IDMapping
-	(*WaitOOMRequest)(nil),         // 23: dougong.agent.v1.WaitOOMRequest
-	(*WaitOOMResponse)(nil),        // 24: dougong.agent.v1.WaitOOMResponse
-	(*UseCPUsRequest)(nil),         // 25: dougong.agent.v1.UseCPUsRequest
-	(*UseCPUsResponse)(nil),        // 26: dougong.agent.v1.UseCPUsResponse
-	(*InfoRequest)(nil),            // 27: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),           // 28: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),        // 29: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),       // 30: dougong.agent.v1.ShutdownResponse
-	nil,                            // 31: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(VolumeChange_Kind)(0),           // 0: dougong.agent.v1.VolumeChange.Kind
+	(*ConfigureRequest)(nil),         // 1: dougong.agent.v1.ConfigureRequest
+	(*ConfigureResponse)(nil),        // 2: dougong.agent.v1.ConfigureResponse
+	(*SetNetworkRequest)(nil),        // 3: dougong.agent.v1.SetNetworkRequest
+	(*SetNetworkResponse)(nil),       // 4: dougong.agent.v1.SetNetworkResponse
+	(*Interface)(nil),                // 5: dougong.agent.v1.Interface
+	(*Route)(nil),                    // 6: dougong.agent.v1.Route
+	(*Neighbour)(nil),                // 7: dougong.agent.v1.Neighbour
+	(*Mount)(nil),                    // 8: dougong.agent.v1.Mount
+	(*MountRequest)(nil),             // 9: dougong.agent.v1.MountRequest
+	(*MountResponse)(nil),            // 10: dougong.agent.v1.MountResponse
+	(*UnmountRequest)(nil),           // 11: dougong.agent.v1.UnmountRequest
+	(*UnmountResponse)(nil),          // 12: dougong.agent.v1.UnmountResponse
+	(*Rootfs)(nil),                   // 13: dougong.agent.v1.Rootfs
+	(*Writable)(nil),                 // 14: dougong.agent.v1.Writable
+	(*File)(nil),                     // 15: dougong.agent.v1.File
+	(*CreateBundleRequest)(nil),      // 16: dougong.agent.v1.CreateBundleRequest
+	(*BlockDevice)(nil),              // 17: dougong.agent.v1.BlockDevice
+	(*CreateBundleResponse)(nil),     // 18: dougong.agent.v1.CreateBundleResponse
+	(*DeleteBundleRequest)(nil),      // 19: dougong.agent.v1.DeleteBundleRequest
+	(*DeleteBundleResponse)(nil),     // 20: dougong.agent.v1.DeleteBundleResponse
+	(*HoldNamespacesRequest)(nil),    // 21: dougong.agent.v1.HoldNamespacesRequest
+	(*HoldNamespacesResponse)(nil),   // 22: dougong.agent.v1.HoldNamespacesResponse
+	(*IDMapping)(nil),                // 23: dougong.agent.v1.IDMapping
+	(*WaitOOMRequest)(nil),           // 24: dougong.agent.v1.WaitOOMRequest
+	(*WaitOOMResponse)(nil),          // 25: dougong.agent.v1.WaitOOMResponse
+	(*UseCPUsRequest)(nil),           // 26: dougong.agent.v1.UseCPUsRequest
+	(*UseCPUsResponse)(nil),          // 27: dougong.agent.v1.UseCPUsResponse
+	(*ReserveHugePagesRequest)(nil),  // 28: dougong.agent.v1.ReserveHugePagesRequest
+	(*HugePages)(nil),                // 29: dougong.agent.v1.HugePages
+	(*ReserveHugePagesResponse)(nil), // 30: dougong.agent.v1.ReserveHugePagesResponse
+	(*ChangeVolumeRequest)(nil),      // 31: dougong.agent.v1.ChangeVolumeRequest
+	(*ChangeVolumeResponse)(nil),     // 32: dougong.agent.v1.ChangeVolumeResponse
+	(*VolumeChange)(nil),             // 33: dougong.agent.v1.VolumeChange
+	(*InfoRequest)(nil),              // 34: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),             // 35: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),          // 36: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),         // 37: dougong.agent.v1.ShutdownResponse
+	nil,                              // 38: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
-	4,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
-	5,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	31, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
-	6,  // 3: dougong.agent.v1.ConfigureRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
-	4,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
-	5,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
-	6,  // 6: dougong.agent.v1.SetNetworkRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
-	7,  // 7: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
-	7,  // 8: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
-	13, // 9: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
-	7,  // 10: dougong.agent.v1.Writable.mount:type_name -> dougong.agent.v1.Mount
-	12, // 11: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
-	14, // 12: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
-	16, // 13: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
-	22, // 14: dougong.agent.v1.HoldNamespacesRequest.uids:type_name -> dougong.agent.v1.IDMapping
-	22, // 15: dougong.agent.v1.HoldNamespacesRequest.gids:type_name -> dougong.agent.v1.IDMapping
-	0,  // 16: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
-	2,  // 17: dougong.agent.v1.Agent.SetNetwork:input_type -> dougong.agent.v1.SetNetworkRequest
-	8,  // 18: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
-	10, // 19: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
-	15, // 20: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
-	18, // 21: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
-	20, // 22: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
-	23, // 23: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
-	25, // 24: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
-	27, // 25: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	29, // 26: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	1,  // 27: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	3,  // 28: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
-	9,  // 29: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	11, // 30: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	17, // 31: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	19, // 32: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	21, // 33: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
-	24, // 34: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	26, // 35: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
-	28, // 36: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	30, // 37: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	5,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
+	6,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
+	38, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	7,  // 3: dougong.agent.v1.ConfigureRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
+	5,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
+	6,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
+	7,  // 6: dougong.agent.v1.SetNetworkRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
+	8,  // 7: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
+	8,  // 8: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
+	14, // 9: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
+	8,  // 10: dougong.agent.v1.Writable.mount:type_name -> dougong.agent.v1.Mount
+	13, // 11: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
+	15, // 12: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
+	17, // 13: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
+	23, // 14: dougong.agent.v1.HoldNamespacesRequest.uids:type_name -> dougong.agent.v1.IDMapping
+	23, // 15: dougong.agent.v1.HoldNamespacesRequest.gids:type_name -> dougong.agent.v1.IDMapping
+	29, // 16: dougong.agent.v1.ReserveHugePagesRequest.pages:type_name -> dougong.agent.v1.HugePages
+	33, // 17: dougong.agent.v1.ChangeVolumeRequest.changes:type_name -> dougong.agent.v1.VolumeChange
+	0,  // 18: dougong.agent.v1.VolumeChange.kind:type_name -> dougong.agent.v1.VolumeChange.Kind
+	1,  // 19: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
+	3,  // 20: dougong.agent.v1.Agent.SetNetwork:input_type -> dougong.agent.v1.SetNetworkRequest
+	9,  // 21: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
+	11, // 22: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
+	16, // 23: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
+	19, // 24: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
+	21, // 25: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
+	24, // 26: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
+	26, // 27: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
+	28, // 28: dougong.agent.v1.Agent.ReserveHugePages:input_type -> dougong.agent.v1.ReserveHugePagesRequest
+	31, // 29: dougong.agent.v1.Agent.ChangeVolume:input_type -> dougong.agent.v1.ChangeVolumeRequest
+	34, // 30: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	36, // 31: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	2,  // 32: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	4,  // 33: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
+	10, // 34: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	12, // 35: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	18, // 36: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	20, // 37: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	22, // 38: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	25, // 39: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	27, // 40: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
+	30, // 41: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
+	32, // 42: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
+	35, // 43: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	37, // 44: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	32, // [32:45] is the sub-list for method output_type
+	19, // [19:32] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }
@@ -2016,13 +2473,14 @@ func file_agent_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   32,
+			NumEnums:      1,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_agent_v1_agent_proto_goTypes,
 		DependencyIndexes: file_agent_v1_agent_proto_depIdxs,
+		EnumInfos:         file_agent_v1_agent_proto_enumTypes,
 		MessageInfos:      file_agent_v1_agent_proto_msgTypes,
 	}.Build()
 	File_agent_v1_agent_proto = out.File

@@ -17,6 +17,8 @@ type AgentService interface {
 	HoldNamespaces(context.Context, *HoldNamespacesRequest) (*HoldNamespacesResponse, error)
 	WaitOOM(context.Context, *WaitOOMRequest) (*WaitOOMResponse, error)
 	UseCPUs(context.Context, *UseCPUsRequest) (*UseCPUsResponse, error)
+	ReserveHugePages(context.Context, *ReserveHugePagesRequest) (*ReserveHugePagesResponse, error)
+	ChangeVolume(context.Context, *ChangeVolumeRequest) (*ChangeVolumeResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
@@ -86,6 +88,20 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.UseCPUs(ctx, &req)
+			},
+			"ReserveHugePages": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ReserveHugePagesRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ReserveHugePages(ctx, &req)
+			},
+			"ChangeVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req ChangeVolumeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.ChangeVolume(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -182,6 +198,22 @@ func (c *agentClient) WaitOOM(ctx context.Context, req *WaitOOMRequest) (*WaitOO
 func (c *agentClient) UseCPUs(ctx context.Context, req *UseCPUsRequest) (*UseCPUsResponse, error) {
 	var resp UseCPUsResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "UseCPUs", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) ReserveHugePages(ctx context.Context, req *ReserveHugePagesRequest) (*ReserveHugePagesResponse, error) {
+	var resp ReserveHugePagesResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "ReserveHugePages", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) ChangeVolume(ctx context.Context, req *ChangeVolumeRequest) (*ChangeVolumeResponse, error) {
+	var resp ChangeVolumeResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "ChangeVolume", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

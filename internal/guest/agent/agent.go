@@ -29,6 +29,7 @@ import (
 	"dougong.dev/dougong/internal/guest/mount"
 	"dougong.dev/dougong/internal/guest/resolver"
 	"dougong.dev/dougong/internal/guest/stamp"
+	"dougong.dev/dougong/internal/guest/volume"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/transport"
 )
@@ -81,6 +82,7 @@ func Run(version string) error {
 		mounter: mounter,
 		devices: finder,
 		bundles: bundle.NewStore(oci.GuestBundles, mounter),
+		volumes: volume.NewStore(oci.GuestVolumes),
 	}
 	p.bundles.Prepare = prepareFor
 	if line.saved() {
@@ -126,6 +128,7 @@ type parts struct {
 	mounter *mount.Mounter
 	devices *device.Finder
 	bundles *bundle.Store
+	volumes *volume.Store
 }
 
 // serve answers the host until a Shutdown (nil) or the end of the session.

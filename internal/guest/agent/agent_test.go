@@ -27,6 +27,7 @@ import (
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/mount"
 	"dougong.dev/dougong/internal/guest/stamp"
+	"dougong.dev/dougong/internal/guest/volume"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -100,6 +101,7 @@ func boot(t *testing.T) *machine {
 			offer:   taken,
 			boot:    stamp.List{{Step: "agent", Microseconds: 1}},
 			mounter: mounter, bundles: bundle.NewStore(filepath.Join(m.dir, "bundles"), mounter),
+			volumes: volume.NewStore(filepath.Join(m.dir, "volumes")),
 		})
 		_ = guest.Close()
 	}()

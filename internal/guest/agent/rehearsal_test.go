@@ -14,6 +14,7 @@ import (
 	"dougong.dev/dougong/internal/guest/bundle"
 	"dougong.dev/dougong/internal/guest/container"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/guest/volume"
 	"dougong.dev/dougong/internal/transport"
 )
 
@@ -36,6 +37,7 @@ func TestRehearsals(t *testing.T) {
 			version: "test", offer: still.Offer, mounter: mounter,
 			runtime: container.Config{Binary: "crun", Args: []string{"--cgroup-manager=cgroupfs"}, Root: filepath.Join(dir, "crun")},
 			bundles: bundle.NewStore(filepath.Join(dir, "bundles"), mounter),
+			volumes: volume.NewStore(filepath.Join(dir, "volumes")),
 		})
 		_ = guest.Close()
 	}()

@@ -15,6 +15,7 @@ import (
 	api "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/guest/cpu"
 	"dougong.dev/dougong/internal/guest/holder"
+	"dougong.dev/dougong/internal/guest/hugepage"
 	"dougong.dev/dougong/internal/guest/identity"
 	"dougong.dev/dougong/internal/guest/mount"
 	"dougong.dev/dougong/internal/guest/netif"
@@ -176,6 +177,22 @@ func (s *service) UseCPUs(ctx context.Context, r *api.UseCPUsRequest) (*api.UseC
 	return &api.UseCPUsResponse{}, nil
 }
 
+// ReserveHugePages keeps memory for huge pages.
+func (s *service) ReserveHugePages(_ context.Context, r *api.ReserveHugePagesRequest) (*api.ReserveHugePagesResponse, error) {
+	if err := hugepage.Reserve("/sys/kernel/mm/hugepages", r.Pages); err != nil {
+		return nil, err
+	}
+	return &api.ReserveHugePagesResponse{}, nil
+}
+
+// ChangeVolume changes what is in a volume.
+func (s *service) ChangeVolume(_ context.Context, r *api.ChangeVolumeRequest) (*api.ChangeVolumeResponse, error) {
+	if err := s.volumes.Change(r); err != nil {
+		return nil, err
+	}
+	return &api.ChangeVolumeResponse{}, nil
+}
+
 // Info tells figures of the machine.
 func (s *service) Info(context.Context, *api.InfoRequest) (*api.InfoResponse, error) {
 	return info(s.version, "/proc", "/sys")
@@ -201,6 +218,7 @@ func (s *service) Shutdown(ctx context.Context, _ *api.ShutdownRequest) (*api.Sh
 			s.mounted = s.mounted[:len(s.mounted)-1]
 		}
 	}
+	err = errors.Join(err, s.volumes.Close())
 	unix.Sync()
 	s.stopping()
 	close(s.stopped)
