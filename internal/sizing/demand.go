@@ -13,6 +13,8 @@ type Demand struct {
 	MilliCPUs int64
 	// MemoryBytes is the limit of memory.
 	MemoryBytes int64
+	// HugeBytes is the limit of huge pages, which are not part of MemoryBytes.
+	HugeBytes int64
 	// Shares are the weight against others, by cgroup version 1's measure.
 	Shares uint64
 	// CPUs and Mems are lists of the host's CPUs and memory nodes.
@@ -33,6 +35,12 @@ func (d Demand) With(r *specs.LinuxResources) Demand {
 	}
 	if c := r.CPU; c != nil {
 		d = d.withCPU(c)
+	}
+	if r.HugepageLimits != nil {
+		d.HugeBytes = 0
+		for _, l := range r.HugepageLimits {
+			d.HugeBytes = added(d.HugeBytes, int64(min(l.Limit, 1<<62)))
+		}
 	}
 	d.CPUs, d.Mems = orElse(r.Unified["cpuset.cpus"], d.CPUs), orElse(r.Unified["cpuset.mems"], d.Mems)
 	return d
@@ -128,6 +136,7 @@ func Sum(all ...Demand) Demand {
 	for _, d := range all {
 		sum.MilliCPUs = added(sum.MilliCPUs, d.MilliCPUs)
 		sum.MemoryBytes = added(sum.MemoryBytes, d.MemoryBytes)
+		sum.HugeBytes = added(sum.HugeBytes, d.HugeBytes)
 	}
 	return sum
 }

@@ -25,6 +25,7 @@ func TestOf(t *testing.T) {
 		"hardly any":   {limits(1, 1000000, 0), Demand{MilliCPUs: 1}},
 		"absurd":       {limits(1<<62, 1, 1<<62), Demand{MilliCPUs: maxMilliCPUs, MemoryBytes: 1 << 62}},
 		"the others":   {&specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: new(uint64(512)), Cpus: "0-1", Mems: "0"}}, Demand{Shares: 512, CPUs: "0-1", Mems: "0"}},
+		"huge pages":   {&specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}, {Pagesize: "1GB", Limit: 1 << 30}}}, Demand{HugeBytes: 4<<20 + 1<<30}},
 		"unified ones": {&specs.LinuxResources{Unified: map[string]string{"cpuset.cpus": "1", "cpuset.mems": "0"}}, Demand{CPUs: "1", Mems: "0"}},
 	} {
 		if diff := cmp.Diff(c.want, Of(c.resources)); diff != "" {

@@ -24,19 +24,30 @@ type Rule struct{ Start, Max Size }
 
 // Fit is the size for containers that may use this much between them.
 func (r Rule) Fit(d Demand) Size {
-	want := need(d)
+	want := r.need(d)
 	return Size{
 		CPUs:      max(r.Start.CPUs, min(want.CPUs, r.Max.CPUs)),
 		MemoryMiB: max(r.Start.MemoryMiB, min(want.MemoryMiB, r.Max.MemoryMiB)),
 	}
 }
 
-// need is the size at which a demand can be met.
+// need is the size at which a demand can be met. Huge pages are of no use as
+// other memory, and so come on top of what there is without them.
+func (r Rule) need(d Demand) Size {
+	size := need(d)
+	if d.HugeBytes > 0 {
+		size.MemoryMiB = stepUp(max(size.MemoryMiB, r.Start.MemoryMiB) + int(min(d.HugeBytes/mebibyte, 1<<40)))
+	}
+	return size
+}
+
+func stepUp(miB int) int { return (miB + stepMiB - 1) / stepMiB * stepMiB }
+
+// need is the size for a demand without huge pages.
 func need(d Demand) Size {
 	size := Size{CPUs: int((d.MilliCPUs + 999) / 1000)}
 	if d.MemoryBytes > 0 {
-		size.MemoryMiB = int(min(d.MemoryBytes/mebibyte, 1<<40)) + guestMiB
-		size.MemoryMiB = (size.MemoryMiB + stepMiB - 1) / stepMiB * stepMiB
+		size.MemoryMiB = stepUp(int(min(d.MemoryBytes/mebibyte, 1<<40)) + guestMiB)
 	}
 	return size
 }
@@ -44,7 +55,7 @@ func need(d Demand) Size {
 // Check refuses a demand that no machine under the rule can meet, unless the
 // one before was as large.
 func (r Rule) Check(before, now Demand) error {
-	was, want := need(before), need(now)
+	was, want := r.need(before), r.need(now)
 	if want.CPUs > r.Max.CPUs && want.CPUs > was.CPUs {
 		return fmt.Errorf("%d CPUs are needed, and the virtual machine can have at most %d (vm.max_cpus): %w",
 			want.CPUs, r.Max.CPUs, errdefs.ErrInvalidArgument)
