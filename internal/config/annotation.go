@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -28,6 +29,8 @@ const (
 	// AnnotationInbound and AnnotationOutbound are rates in bits for a second.
 	AnnotationInbound  = AnnotationPrefix + "network-inbound-rate"
 	AnnotationOutbound = AnnotationPrefix + "network-outbound-rate"
+	// AnnotationFollow names mounts, of each container by itself.
+	AnnotationFollow = AnnotationPrefix + "follow"
 )
 
 // Annotation documents one annotation.
@@ -44,6 +47,7 @@ func Annotations() []Annotation {
 		{AnnotationQueues, "Queues of each interface of the container's network namespace, 1 to 16; 1 without it. More than the VM has CPUs are of no use."},
 		{AnnotationInbound, "Most that the container may receive by each interface of its network namespace, in bits for a second: 64k to 1000G, such as `10M` (10 million)."},
 		{AnnotationOutbound, "Most that it may send, likewise."},
+		{AnnotationFollow, "Paths in the container, separated by commas, of read-only mounts of directories that the guest gets copies of, which follow the host's with inotify events, up to `share.follow_mib`. It counts for each container of a pod that has it."},
 	}
 }
 
@@ -118,6 +122,9 @@ func (o *Overrides) set(key, value string) error {
 		on := value == "on"
 		o.Template = &on
 		return nil
+	case AnnotationFollow:
+		_, err := followed(value)
+		return err
 	}
 	return o.Link.set(key, value)
 }
@@ -137,6 +144,30 @@ func (l *Link) set(key, value string) error {
 		return rate(value, &l.Outbound)
 	}
 	return fmt.Errorf("unknown annotation")
+}
+
+// Follow reads which mounts of a container are to be followed.
+func Follow(annotations map[string]string) ([]string, error) {
+	value, ok := annotations[AnnotationFollow]
+	if !ok {
+		return nil, nil
+	}
+	targets, err := followed(value)
+	if err != nil {
+		return nil, fmt.Errorf("annotation %s=%q: %w: %w", AnnotationFollow, value, err, errdefs.ErrInvalidArgument)
+	}
+	return targets, nil
+}
+
+func followed(value string) ([]string, error) {
+	targets := strings.Split(value, ",")
+	for i, t := range targets {
+		targets[i] = path.Clean(strings.TrimSpace(t))
+		if !path.IsAbs(targets[i]) {
+			return nil, fmt.Errorf("want absolute paths in the container, separated by commas")
+		}
+	}
+	return targets, nil
 }
 
 // rate reads bits for a second.

@@ -44,6 +44,7 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 		AnnotationQueues:              {"", "0", "17", "-1", "two"},
 		AnnotationInbound:             {"", "0", "63k", "1001G", "10m", "10Mbit", "-1M", "1.5M", "18446744073709551615G"},
 		AnnotationOutbound:            {"M", "1T"},
+		AnnotationFollow:              {"", "etc", "/etc,", "/etc /app,x"},
 		AnnotationPrefix + "memoryMB": {"1"},
 		AnnotationPrefix:              {"1"},
 	} {
@@ -56,7 +57,7 @@ func TestParseAnnotationsRefuses(t *testing.T) {
 }
 
 func TestAnnotationsAreAccepted(t *testing.T) {
-	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]", AnnotationTemplate: "on", AnnotationInbound: "1G", AnnotationOutbound: "64k"}
+	value := map[string]string{AnnotationNetwork: "user", AnnotationForwards: "[]", AnnotationTemplate: "on", AnnotationInbound: "1G", AnnotationOutbound: "64k", AnnotationFollow: "/etc/app"}
 	for _, a := range Annotations() {
 		v, ok := value[a.Name]
 		if !ok {
@@ -65,5 +66,20 @@ func TestAnnotationsAreAccepted(t *testing.T) {
 		if _, err := ParseAnnotations(map[string]string{a.Name: v}); err != nil {
 			t.Errorf("%s is documented and refused: %v", a.Name, err)
 		}
+	}
+}
+
+func TestFollow(t *testing.T) {
+	for value, want := range map[string][]string{"/etc/app": {"/etc/app"}, "/a/, /b/../c": {"/a", "/c"}} {
+		got, err := Follow(map[string]string{AnnotationFollow: value})
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%q: %v %s", value, err, diff)
+		}
+	}
+	if got, err := Follow(nil); got != nil || err != nil {
+		t.Errorf("without the annotation: %v, %v", got, err)
+	}
+	if _, err := Follow(map[string]string{AnnotationFollow: "app"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a relative path: %v", err)
 	}
 }

@@ -86,6 +86,7 @@ type Pool struct {
 type Share struct {
 	Virtiofsd string `toml:"virtiofsd" doc:"Path of virtiofsd. Empty: the places where distributions put it."`
 	Cache     string `toml:"cache" doc:"How long a guest trusts what it has read from a shared directory: auto (revalidate after a second), always, or none."`
+	FollowMiB int    `toml:"follow_mib" doc:"Size in MiB up to which a pod's ConfigMaps, Secrets and what is projected from them are copied into the guest, where changes are seen at once and with inotify events; larger ones are shared. 0 shares all."`
 }
 
 // Network configures the network of containers started by dougong run.
@@ -121,7 +122,7 @@ func Default() Config {
 		Storage:  Storage{Root: "/var/lib/dougong", WritableSize: "50%", MaxUnpackedGiB: 32, MaxFilesGiB: 64, MaxImageEntries: 2_000_000, MaxMetadataMiB: 512, MaxUnpackRatio: 200},
 		Template: Template{Enabled: true, ShareMemory: true, KeepVMM: true, MemoryDir: "/dev/shm/dougong-templates", MemoryMiB: 512},
 		Pool:     Pool{Size: 0, MemoryMiB: 1024, Idle: Duration(30 * time.Minute)},
-		Share:    Share{Cache: "auto"},
+		Share:    Share{Cache: "auto", FollowMiB: 8},
 		Network:  Network{Mode: "user"},
 		Cgroup:   Cgroup{Parent: "/dougong", OverheadMillicpus: 250, OverheadMemoryMiB: 256},
 		Runtime:  Runtime{State: "/run/dougong", LogLevel: slog.LevelInfo},

@@ -81,6 +81,7 @@ func TestParseErrors(t *testing.T) {
 		"relative binary":      {"[vm]\nqemu = \"qemu\"\n", []string{`vm.qemu = "qemu": want an absolute path`}},
 		"size":                 {"[storage]\nwritable_size = \"lots\"\n", []string{`storage.writable_size = "lots"`}},
 		"share above 100":      {"[storage]\nwritable_size = \"101%\"\n", []string{`storage.writable_size`}},
+		"follow":               {"[share]\nfollow_mib = 1025\n", []string{`share.follow_mib = 1025: want 0 to 1024`}},
 		"cache":                {"[share]\ncache = \"never\"\n", []string{`share.cache = "never": want auto, always or none`}},
 		"host network":         {"[network]\nmode = \"host\"\n", []string{`network.mode = "host": want user or none`}},
 		"DNS name":             {"[network]\ndns = [\"dns.example\"]\n", []string{`network.dns: "dns.example" is not an IP address`}},

@@ -36,6 +36,7 @@ const (
 	maxUnpackRatio = 1 << 20
 	maxUnpackGiB   = 1 << 20
 	maxImageFiles  = 1 << 32
+	maxFollowMiB   = 1 << 10
 )
 
 // validate reports everything that is wrong, not only the first.
@@ -69,6 +70,7 @@ func (c *Config) validate() error {
 		c.Pool.needs(c.Template),
 		pathOrEmpty("share.virtiofsd", c.Share.Virtiofsd),
 		oneOf("share.cache", c.Share.Cache, "auto", "always", "none"),
+		within("share.follow_mib", c.Share.FollowMiB, 0, maxFollowMiB),
 		oneOf("network.mode", c.Network.Mode, "user", "none"),
 		addresses("network.dns", c.Network.DNS),
 		pathOrEmpty("cgroup.parent", c.Cgroup.Parent),

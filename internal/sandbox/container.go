@@ -46,6 +46,9 @@ type ContainerSpec struct {
 	// View is where the paths of the bundle and of what it names are meant; nil is
 	// here. It is closed by the sandbox.
 	View *storage.View
+	// Follow, when set, tells by the annotations the targets of read-only mounts of
+	// directories that the guest is to have copies of, which follow the host's.
+	Follow func(annotations map[string]string) ([]string, error)
 	// NetPath leads to the network namespace that somebody has made for the
 	// container; empty leaves that to the sandbox.
 	NetPath string
@@ -80,6 +83,16 @@ type Container struct {
 	podFiles []*agentapi.File
 	// demand is what it may use of the machine; the sandbox's mu guards it.
 	demand sizing.Demand
+	// pages are the huge pages that it may use; the sandbox's mu guards them.
+	pages hugePages
+	// volumes are those that the guest has of its own.
+	volumes []*guestVolume
+	// names are those of its entries that other containers may have, too.
+	names []string
+	// commonDirs are those of directories.
+	commonDirs []string
+	giving     sync.Once
+	gone       []storage.Entry
 
 	mu    sync.Mutex
 	execs map[string]*Process
@@ -109,15 +122,21 @@ func (s *Sandbox) CreateContainer(ctx context.Context, spec ContainerSpec) (*Con
 	})
 	if err != nil {
 		spec.Stdio.Close()
+		c.leaveShare()
 		return nil, s.lostOr(err)
 	}
 	if err := s.reserve(c); err != nil {
 		spec.Stdio.Close()
+		c.leaveShare()
 		return nil, err
 	}
 	if err := c.create(ctx, guest, spec); err != nil {
 		c.giveUp(ctx)
+		c.leaveShare()
 		s.forget(c)
+		if c.role == oci.PodContainer {
+			go s.giveBack(context.WithoutCancel(ctx))
+		}
 		return nil, err
 	}
 	return c, nil
@@ -129,7 +148,7 @@ func newContainer(s *Sandbox, spec ContainerSpec, host *specs.Spec) *Container {
 		hostPID: spec.HostPID, netPath: spec.NetPath, outline: outline(host), resolver: resolverFile(spec.Bundle, host),
 	}
 	if host.Linux != nil {
-		c.demand = sizing.Of(host.Linux.Resources)
+		c.demand, c.pages = sizing.Of(host.Linux.Resources), hugePagesOf(host.Linux.Resources)
 	}
 	return c
 }
@@ -145,6 +164,9 @@ func (c *Container) task() task.TTRPCTaskService {
 // prepare turns the host's spec into the guest's and plans the storage.
 func (c *Container) prepare(ctx context.Context, host *specs.Spec, spec ContainerSpec) (*specs.Spec, error) {
 	options, err := c.guestOptions(ctx, host, spec)
+	if err == nil && host.Linux != nil {
+		err = checkPages(host.Linux.Resources)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -167,9 +189,12 @@ func (c *Container) prepare(ctx context.Context, host *specs.Spec, spec Containe
 	if len(rootfs) == 0 {
 		rootfs = bundleRootfs(c.Bundle, host)
 	}
+	if binds, err = c.guestVolumes(host, guest, binds, spec.Follow); err != nil {
+		return nil, err
+	}
 	request := storage.Request{ContainerID: c.ID, Rootfs: rootfs, WritableSize: c.sandbox.opts.WritableSize}
 	for _, b := range binds {
-		request.Binds = append(request.Binds, b.bind)
+		request.Binds = append(request.Binds, c.nameBind(b.bind))
 	}
 	if request.Devices, err = findDevices(plan.Devices); err != nil {
 		return nil, err
@@ -229,10 +254,14 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 		spec.Stdio.Close()
 		return err
 	}
-	if err := s.makeRoom(ctx); err != nil {
+	err := s.makeRoom(ctx)
+	if err == nil {
+		err = c.makeVolumes(ctx)
+	}
+	if err != nil {
 		spec.Stdio.Close()
 		c.attached.unwind()
-		return err
+		return s.lostOr(err)
 	}
 	if err := c.make(ctx, guest, spec); err != nil {
 		c.attached.unwind()
@@ -246,7 +275,7 @@ func (c *Container) create(ctx context.Context, guest *specs.Spec, spec Containe
 func (c *Container) enter(ctx context.Context, view *storage.View) (err error) {
 	s := c.sandbox
 	if c.role == oci.PodContainer {
-		c.attached, err = s.attach(ctx, c.plan, view)
+		c.attached, err = s.attach(ctx, c, view)
 		return err
 	}
 	if s.life.get() != Created {
@@ -307,6 +336,7 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 		if request.MountPoints, err = c.sandbox.tree.MountPoints(c.plan.Entries); err != nil {
 			return "", err
 		}
+		request.MountPoints = append(c.commonEntries(), request.MountPoints...)
 	}
 	defer c.sandbox.phase(ctx, "rootfs")()
 	resp, err := c.sandbox.client.VM.CreateBundle(ctx, request)
@@ -317,7 +347,11 @@ func (c *Container) createBundle(ctx context.Context, guest *specs.Spec) (string
 }
 
 func (c *Container) deleteBundle(ctx context.Context) {
-	_, err := c.sandbox.client.VM.DeleteBundle(ctx, &agentapi.DeleteBundleRequest{Id: c.ID, Shared: c.plan.SharedPaths()})
+	request := &agentapi.DeleteBundleRequest{Id: c.ID}
+	for _, e := range c.leaveShare() {
+		request.Shared = append(request.Shared, e.SharedPath())
+	}
+	_, err := c.sandbox.client.VM.DeleteBundle(ctx, request)
 	logError("take container apart in the guest", c.ID, err)
 	c.dropShm(ctx)
 }

@@ -69,6 +69,7 @@ func (c *Container) Update(ctx context.Context, r *task.UpdateTaskRequest) error
 	}
 	if err := s.update(ctx, c, guest); err != nil {
 		undo()
+		logError("take huge pages back", s.opts.ID, s.reservePages(context.WithoutCancel(ctx)))
 		s.shrink(context.WithoutCancel(ctx))
 		logError("limit the processes of the sandbox", s.opts.ID, s.limitHost(false))
 		return fmt.Errorf("update container %s: %w", c.ID, err)
@@ -85,6 +86,9 @@ func (s *Sandbox) update(ctx context.Context, c *Container, guest *specs.LinuxRe
 	if err := s.grow(ctx); err != nil {
 		return err
 	}
+	if err := s.reservePages(ctx); err != nil {
+		return err
+	}
 	data, err := json.Marshal(guest)
 	if err != nil {
 		return fmt.Errorf("encode resources: %w", err)
@@ -98,17 +102,24 @@ const resourcesType = "types.containerd.io/opencontainers/runtime-spec/1/LinuxRe
 
 // replan changes what a container may use, unless no machine could meet it.
 func (s *Sandbox) replan(c *Container, r *specs.LinuxResources) (undo func(), err error) {
-	before := sizing.Sum(s.demands()...)
-	old := c.demand
-	set := func(d sizing.Demand) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		c.demand = d
-	}
-	set(old.With(r))
-	if err := s.opts.Sizing.Check(before, sizing.Sum(s.demands()...)); err != nil {
-		set(old)
+	if err := checkPages(r); err != nil {
 		return nil, err
 	}
-	return func() { set(old) }, nil
+	before := sizing.Sum(s.demands()...)
+	old, oldPages := c.demand, c.pages
+	pages := oldPages
+	if r.HugepageLimits != nil {
+		pages = hugePagesOf(r)
+	}
+	set := func(d sizing.Demand, p hugePages) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		c.demand, c.pages = d, p
+	}
+	set(old.With(r), pages)
+	if err := s.opts.Sizing.Check(before, sizing.Sum(s.demands()...)); err != nil {
+		set(old, oldPages)
+		return nil, err
+	}
+	return func() { set(old, oldPages) }, nil
 }

@@ -14,6 +14,7 @@ import (
 	"dougong.dev/dougong/internal/template"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
+	"dougong.dev/dougong/internal/volume"
 )
 
 // MinMemoryMiB is the least memory with which the guest's kernel and agent
@@ -63,6 +64,9 @@ type Options struct {
 	// Share says how the file sharing daemon is run; Dir and RunDir are set
 	// by the sandbox.
 	Share virtiofsd.Config
+	// Follow bounds what of a directory the guest gets a copy that follows the
+	// host's; zero copies none.
+	Follow volume.Limits
 	// WritableSize bounds the writable layer of a container, as for tmpfs.
 	WritableSize string
 	// BootTimeout bounds the time from the start of the VMM to the agent's word.

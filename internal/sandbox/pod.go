@@ -174,37 +174,6 @@ func (c *Container) addPodFiles(host *specs.Spec) *specs.Spec {
 	return &changed
 }
 
-// attach makes what a later container is made of visible to the VM, which runs
-// already. It returns what takes it away again.
-func (s *Sandbox) attach(ctx context.Context, plan *storage.Plan, view *storage.View) (*releases, error) {
-	if err := s.life.expect(Running, "add a container to"); err != nil {
-		return nil, s.lostOr(err)
-	}
-	attached := &releases{}
-	err := s.attachEntries(attached, plan.Entries, view)
-	if err == nil {
-		err = s.attachDisks(ctx, attached, plan.Disks)
-	}
-	if err != nil {
-		attached.unwind()
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lasting = s.lasting || plan.Lasting()
-	return attached, nil
-}
-
-func (s *Sandbox) attachEntries(attached *releases, entries []storage.Entry, view *storage.View) error {
-	for _, e := range entries {
-		if err := s.tree.AddFrom(view, e); err != nil {
-			return err
-		}
-		attached.push(func() { logError("take out of the share", s.opts.ID, s.tree.Remove(e)) })
-	}
-	return nil
-}
-
 // podPorts is how many ports a pod's machine has for devices that are plugged
 // in: each takes the disks of a container, or eight of them.
 const podPorts = 12

@@ -69,10 +69,13 @@ func TestAttachUnwinds(t *testing.T) {
 		return storage.Entry{Name: name, Mount: storage.Mount{Type: "bind", Source: source}}
 	}
 	dir := t.TempDir()
-	if _, err := s.attach(t.Context(), &storage.Plan{Entries: []storage.Entry{bind("c1/a", dir), bind("c1/b", dir+"/none")}}, nil); err == nil {
+	with := func(entries ...storage.Entry) *Container {
+		return &Container{sandbox: s, plan: &storage.Plan{Entries: entries}}
+	}
+	if _, err := s.attach(t.Context(), with(bind("c1/a", dir), bind("c1/b", dir+"/none")), nil); err == nil {
 		t.Error("a source that is not there is no error")
 	}
-	attached, err := s.attach(t.Context(), &storage.Plan{Entries: []storage.Entry{bind("c1/a", dir), bind("c1/b", dir)}}, nil)
+	attached, err := s.attach(t.Context(), with(bind("c1/a", dir), bind("c1/b", dir)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

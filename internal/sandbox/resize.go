@@ -112,10 +112,19 @@ func (s *Sandbox) shrinkCPUs(ctx context.Context, count int) error {
 func (s *Sandbox) makeRoom(ctx context.Context) error {
 	s.resizing.Lock()
 	defer s.resizing.Unlock()
+	// Limits of other memory may be more than there is; these pages must be there.
+	if all := sizing.Sum(s.demands()...); all.HugeBytes > 0 {
+		if err := s.opts.Sizing.Check(sizing.Demand{}, all); err != nil {
+			return err
+		}
+	}
 	if err := s.limitHost(false); err != nil {
 		return err
 	}
-	return s.grow(ctx)
+	if err := s.grow(ctx); err != nil {
+		return err
+	}
+	return s.reservePages(ctx)
 }
 
 // roomMade is called when the container is there.
@@ -132,6 +141,7 @@ func (s *Sandbox) giveBack(ctx context.Context) {
 	if s.life.get() != Running {
 		return
 	}
+	logError("take huge pages back", s.opts.ID, s.reservePages(ctx))
 	s.shrink(ctx)
 	logError("limit the processes of the sandbox", s.opts.ID, s.limitHost(false))
 }
@@ -148,5 +158,7 @@ func (s *Sandbox) limitHost(there bool) error {
 	if !s.limited {
 		limits.MilliCPUs = 0
 	}
-	return s.group.Set(cgroup.Limits(limits))
+	return s.group.Set(cgroup.Limits{
+		MilliCPUs: limits.MilliCPUs, MemoryBytes: limits.MemoryBytes, Shares: limits.Shares, CPUs: limits.CPUs, Mems: limits.Mems,
+	})
 }

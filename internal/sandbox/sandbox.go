@@ -61,6 +61,8 @@ type Sandbox struct {
 	resolving   sync.Mutex
 	hasResolver bool
 
+	volumes volumes
+
 	// entering is held while a cgroup is made. The kernel takes nothing of it
 	// away with this process, so the end of the sandbox waits for that.
 	entering sync.Mutex
@@ -70,6 +72,8 @@ type Sandbox struct {
 	size     sizing.Size
 	// limited says that the first container is there.
 	limited bool
+	// reserved are the huge pages that the guest keeps.
+	reserved hugePages
 
 	mu         sync.Mutex
 	containers map[string]*Container

@@ -20,6 +20,7 @@ import (
 	"dougong.dev/dougong/internal/sizing"
 	"dougong.dev/dougong/internal/virtiofsd"
 	"dougong.dev/dougong/internal/vmm"
+	"dougong.dev/dougong/internal/volume"
 )
 
 // Figures of a sandbox that no caller has a say in.
@@ -30,6 +31,9 @@ const (
 	slowFactor = 4
 	// drainTimeout is how long output that nobody reads holds up an exit.
 	drainTimeout = 10 * time.Second
+	// followEntries is how many files and directories a volume may have that the
+	// guest gets a copy of.
+	followEntries = 1024
 )
 
 // Options puts a sandbox's options together from the configuration and the
@@ -66,6 +70,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		QEMU:         qemuConfig(cfg, id),
 		Machine:      machine,
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
+		Follow:       volume.Limits{Bytes: int64(cfg.Share.FollowMiB) << 20, Entries: followEntries},
 		WritableSize: cfg.Storage.WritableSize,
 		Cgroup:       place,
 		Sizing:       growing(machine),

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"dougong.dev/dougong/internal/child"
+	"dougong.dev/dougong/internal/config"
 	"dougong.dev/dougong/internal/handover"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/sandbox"
@@ -89,7 +90,7 @@ func (s *Service) create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 	if err != nil {
 		return nil, err
 	}
-	spec := sandbox.ContainerSpec{ID: r.ID, Role: role, Peer: s.peer, Bundle: r.Bundle, Stdio: stdio, Options: r.Options}
+	spec := sandbox.ContainerSpec{ID: r.ID, Role: role, Peer: s.peer, Bundle: r.Bundle, Stdio: stdio, Options: r.Options, Follow: config.Follow}
 	for _, m := range r.Rootfs {
 		spec.Rootfs = append(spec.Rootfs, storage.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}

@@ -1,0 +1,221 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/storage"
+	"dougong.dev/dougong/internal/volume"
+)
+
+// volumes are what the containers of a sandbox may have in common.
+type volumes struct {
+	// names are those of entries of the share.
+	names storage.Names
+
+	mu       sync.Mutex
+	follower *volume.Follower
+	// own are those that the guest has of its own, by their paths on the host.
+	own map[string]*guestVolume
+}
+
+// guestVolume is a volume that the guest has of its own. It is made when the
+// first container needs it, and stays until the sandbox ends.
+type guestVolume struct {
+	name string
+	// make makes it in the guest, or finds that it is there.
+	make func(context.Context) error
+}
+
+// guestVolumes takes those volumes out of a container's binds that the guest has
+// of its own.
+func (c *Container) guestVolumes(host, guest *specs.Spec, binds []specBind, wanted func(map[string]string) ([]string, error)) ([]specBind, error) {
+	var follow []string
+	if wanted != nil {
+		var err error
+		if follow, err = wanted(host.Annotations); err != nil {
+			return nil, err
+		}
+	}
+	kept := binds[:0]
+	for _, b := range binds {
+		m := &guest.Mounts[b.index]
+		v, below, err := c.guestVolume(b.bind, slices.Contains(follow, m.Destination))
+		if err != nil {
+			return nil, fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		if v == nil {
+			kept = append(kept, b)
+			continue
+		}
+		m.Source = path.Join(oci.GuestVolumes, v.name, below)
+		c.volumes = append(c.volumes, v)
+	}
+	for _, target := range follow {
+		if !slices.ContainsFunc(guest.Mounts, func(m specs.Mount) bool { return m.Destination == target && m.Type == "bind" }) {
+			slog.Warn("there is no mount to follow", "sandbox", c.sandbox.opts.ID, "container", c.ID, "target", target)
+		}
+	}
+	return kept, nil
+}
+
+// guestVolume is the volume that the guest has in the place of a bind, and the
+// directory in it, nil where the bind is an entry of the share.
+func (c *Container) guestVolume(b storage.Bind, wanted bool) (v *guestVolume, below string, err error) {
+	s := c.sandbox
+	if wanted && !b.ReadOnly {
+		return nil, "", fmt.Errorf("it is to be followed, but can be written to; a copy in the guest must be read-only: %w", errdefs.ErrInvalidArgument)
+	}
+	if c.role == oci.PodContainer {
+		if m, top, ok := volume.MemoryOf(b.Source); ok {
+			if m.PageSize > 0 && len(c.pages) == 0 {
+				slog.Warn("container has a volume of huge pages and no limits of them, so none are reserved", "sandbox", s.opts.ID, "container", c.ID)
+			}
+			return s.memoryVolume(m, top), m.SubPath, nil
+		}
+	}
+	published := c.role == oci.PodContainer && b.ReadOnly && volume.KindOf(b.Source) == volume.Published
+	if !wanted && !published {
+		return nil, "", nil
+	}
+	v, err = s.followed(b.Source)
+	if err != nil {
+		// It is of use without events, too.
+		slog.Warn("volume shows no events of the host's changes", "sandbox", s.opts.ID, "container", c.ID, "volume", b.Source, "error", err)
+		return nil, "", nil
+	}
+	return v, "", nil
+}
+
+// makeVolumes makes a container's volumes in the guest.
+func (c *Container) makeVolumes(ctx context.Context) error {
+	for _, v := range c.volumes {
+		if err := v.make(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volume returns the volume of a path of the host, made by make when there is
+// none yet.
+func (s *Sandbox) volume(source string, make func(name string) (*guestVolume, error)) (*guestVolume, error) {
+	s.volumes.mu.Lock()
+	defer s.volumes.mu.Unlock()
+	if v := s.volumes.own[source]; v != nil {
+		return v, nil
+	}
+	v, err := make(fmt.Sprint(len(s.volumes.own) + 1))
+	if err != nil {
+		return nil, err
+	}
+	if s.volumes.own == nil {
+		s.volumes.own = map[string]*guestVolume{}
+	}
+	s.volumes.own[source] = v
+	return v, nil
+}
+
+// followed is the copy of a directory of the host.
+func (s *Sandbox) followed(source string) (*guestVolume, error) {
+	return s.volume(source, func(name string) (*guestVolume, error) {
+		if err := s.startFollower(); err != nil {
+			return nil, err
+		}
+		v, err := s.volumes.follower.Follow(name, source)
+		if err != nil {
+			return nil, err
+		}
+		return &guestVolume{name: name, make: func(ctx context.Context) error {
+			if err := v.Sync(ctx); err != nil {
+				return fmt.Errorf("copy %s into the guest: %w", source, err)
+			}
+			return nil
+		}}, nil
+	})
+}
+
+// startFollower must be called with the volumes' mu held.
+func (s *Sandbox) startFollower() error {
+	if s.volumes.follower != nil {
+		return nil
+	}
+	if s.opts.Follow.Bytes == 0 {
+		return fmt.Errorf("share.follow_mib is 0")
+	}
+	f, err := volume.NewFollower(s.opts.Follow, func(ctx context.Context, name string, changes []*agentapi.VolumeChange) error {
+		_, err := s.client.VM.ChangeVolume(ctx, &agentapi.ChangeVolumeRequest{Name: name, Changes: changes})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.volumes.follower = f
+	s.releases.push(func() { logError("end the watching of volumes", s.opts.ID, f.Close()) })
+	return nil
+}
+
+// memoryVolume is a file system in the guest's memory in the place of one in
+// the host's.
+func (s *Sandbox) memoryVolume(m volume.Memory, source string) *guestVolume {
+	v, _ := s.volume(source, func(name string) (*guestVolume, error) {
+		own := &memoryVolume{sandbox: s, name: name}
+		return &guestVolume{name: name, make: own.mount(m)}, nil
+	})
+	if m.SubPath == "" {
+		return v
+	}
+	inner := *v
+	inner.make = func(ctx context.Context) error {
+		if err := v.make(ctx); err != nil {
+			return err
+		}
+		return s.changeVolume(ctx, v.name, m.Directories(source))
+	}
+	return &inner
+}
+
+// memoryVolume is mounted once.
+type memoryVolume struct {
+	sandbox *Sandbox
+	name    string
+	mu      sync.Mutex
+	made    bool
+}
+
+func (v *memoryVolume) mount(m volume.Memory) func(context.Context) error {
+	return func(ctx context.Context) error {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.made {
+			return nil
+		}
+		s := v.sandbox
+		// The place comes first: the file system that it is in may not be there yet.
+		if err := s.changeVolume(ctx, v.name, []*agentapi.VolumeChange{{Path: ".", Kind: agentapi.VolumeChange_KIND_DIRECTORY, Mode: 0o700}}); err != nil {
+			return err
+		}
+		mount := m.Mount(path.Join(oci.GuestVolumes, v.name), uint64(s.opts.Sizing.Max.MemoryMiB)<<20)
+		if _, err := s.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{mount}}); err != nil {
+			return fmt.Errorf("make a volume of memory in the guest: %w", err)
+		}
+		v.made = true
+		return nil
+	}
+}
+
+func (s *Sandbox) changeVolume(ctx context.Context, name string, changes []*agentapi.VolumeChange) error {
+	if _, err := s.client.VM.ChangeVolume(ctx, &agentapi.ChangeVolumeRequest{Name: name, Changes: changes}); err != nil {
+		return fmt.Errorf("make a volume in the guest: %w", err)
+	}
+	return nil
+}
