@@ -1,7 +1,9 @@
 package containerd
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -132,5 +134,37 @@ func TestMountsThatAreRefused(t *testing.T) {
 			}
 			d.remove("refused")
 		}
+	})
+}
+
+// A directory that is followed is a copy in the guest, without a share.
+func TestFollowedDirectory(t *testing.T) {
+	newest(t, func(t *testing.T, d *daemon) {
+		tool := filepath.Join(t.TempDir(), "tool")
+		build := exec.Command("go", "build", "-trimpath", "-o", tool, "../critest/testdata/volumetool")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		dir := t.TempDir()
+		write := func(content string) {
+			t.Helper()
+			next := filepath.Join(dir, "next")
+			if err := errors.Join(os.WriteFile(next, []byte(content), 0o644), os.Rename(next, filepath.Join(dir, "file"))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("one")
+		d.detach(t, "followed", []string{
+			"--annotation", "dougong.dev/follow=/app",
+			"--mount", "type=bind,src=" + dir + ",dst=/app,options=rbind:ro", "--mount", "type=bind,src=" + tool + ",dst=/tool,options=rbind:ro",
+		}, "sh", "-c", "/tool watch /app =/app/file >/log")
+		read := func(path string) string { return d.ok(t, "task", "exec", "--exec-id", "read", "followed", "cat", path) }
+		eventually(t, "the container watches", func() bool { return strings.Contains(read("/log"), "watching") })
+		if got := read("/proc/mounts"); !strings.Contains(got, " /app ramfs ro,") {
+			t.Errorf("mounts are %s", got)
+		}
+		write("two")
+		eventually(t, "the event", func() bool { return strings.Contains(read("/log"), "/app moved_to file\nreads \"two\" <nil>\n") })
 	})
 }

@@ -33,11 +33,41 @@ func TestMain(m *testing.M) {
 	}
 	// Apart from the host's, mounts propagate from one namespace to the next, as
 	// on a host.
-	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""), exec.Command("ip", "link", "set", "lo", "up").Run()); err != nil {
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), showHugetlb("/sys/fs/cgroup"), unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""), exec.Command("ip", "link", "set", "lo", "up").Run()); err != nil {
 		fmt.Fprintln(os.Stderr, "test/critest: separate from the host:", err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
+}
+
+// showHugetlb has containerd pass limits of huge pages on, which it does where it
+// finds a directory of such a cgroup. The guest has one in any case.
+func showHugetlb(dir string) error {
+	if controllers, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers")); err == nil && strings.Contains(string(controllers), "hugetlb") {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	next, err := os.MkdirTemp("", "dgk-cgroup-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(next)
+	errs := []error{unix.Mount("tmpfs", next, "tmpfs", 0, "mode=755"), os.Mkdir(filepath.Join(next, "hugetlb"), 0o755)}
+	for _, e := range entries {
+		from, to := filepath.Join(dir, e.Name()), filepath.Join(next, e.Name())
+		switch {
+		case e.Name() == "hugetlb":
+		case e.IsDir():
+			errs = append(errs, os.Mkdir(to, 0o755), unix.Mount(from, to, "", unix.MS_BIND|unix.MS_REC, ""))
+		default:
+			target, err := os.Readlink(from)
+			errs = append(errs, err, os.Symlink(target, to))
+		}
+	}
+	return errors.Join(append(errs, unix.Mount(next, dir, "", unix.MS_MOVE, ""))...)
 }
 
 // enter builds the suite, for which it may need the network, and runs this

@@ -107,6 +107,7 @@ sandbox = "registry.k8s.io/%[5]s"
 config_path = "%[1]s/certs"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
+disable_hugetlb_controller = false
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["/usr/lib/cni"]
 conf_dir = "%[1]s/cni"
@@ -115,6 +116,7 @@ default_runtime_name = "dougong"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.dougong]
 runtime_type = "io.containerd.dougong.v2"
 privileged_without_host_devices = true
+container_annotations = ["dougong.dev/*"]
 sandboxer = %[3]q
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.dougong.options]
 ConfigPath = %[2]q
