@@ -15,7 +15,7 @@ node="nodejs $(command -v npm >/dev/null || echo npm)"
 case ${1-} in
 run) packages=$run ;;
 test) packages=$test ;;
-cri) packages="$test containernetworking-plugins iptables iproute2" ;;
+cri) packages="$test containernetworking-plugins iptables iproute2 e2fsprogs" ;;
 crio) packages="$test conmon nftables iptables iproute2 libseccomp-dev" ;;
 podman) packages="$test podman conmon catatonit netavark aardvark-dns iptables iproute2" ;;
 docker) packages="$test docker.io iptables iproute2" ;;

@@ -67,7 +67,7 @@ func newRootCommand() (*cobra.Command, *app) {
 		newStopCommand(a), newKillCommand(a), newRmCommand(a), newInspectCommand(a))
 	addCommands(root, groupOCI, newOCICommands(a)...)
 	addCommands(root, groupImages, newImagesCommand(a), newPullCommand(a), newLoadCommand(a), newRmiCommand(a))
-	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newPoolCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
+	addCommands(root, groupHost, newGuestCommand(a), newTemplateCommand(a), newPoolCommand(a), newVolumeCommand(a), newCheckCommand(a), newBenchCommand(a), newConfigCommand(), newVersionCommand(a), newManCommand())
 	return root, a
 }
 

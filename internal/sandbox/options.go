@@ -67,6 +67,9 @@ type Options struct {
 	// Follow bounds what of a directory the guest gets a copy that follows the
 	// host's; zero copies none.
 	Follow volume.Limits
+	// DirectDir is where volumes are written down that a pod's guest mounts by
+	// itself; empty without such.
+	DirectDir string
 	// WritableSize bounds the writable layer of a container, as for tmpfs.
 	WritableSize string
 	// BootTimeout bounds the time from the start of the VMM to the agent's word.

@@ -76,6 +76,9 @@ func (c *Container) guestVolume(b storage.Bind, wanted bool) (v *guestVolume, be
 		return nil, "", fmt.Errorf("it is to be followed, but can be written to; a copy in the guest must be read-only: %w", errdefs.ErrInvalidArgument)
 	}
 	if c.role == oci.PodContainer {
+		if v, err := s.direct(b.Source); v != nil || err != nil {
+			return v, "", err
+		}
 		if m, top, ok := volume.MemoryOf(b.Source); ok {
 			if m.PageSize > 0 && len(c.pages) == 0 {
 				slog.Warn("container has a volume of huge pages and no limits of them, so none are reserved", "sandbox", s.opts.ID, "container", c.ID)

@@ -71,6 +71,7 @@ func Options(cfg config.Config, id, dir, bundle string) (sandbox.Options, error)
 		Machine:      machine,
 		Share:        virtiofsd.Config{Binary: cfg.Share.Virtiofsd, Cache: cfg.Share.Cache},
 		Follow:       volume.Limits{Bytes: int64(cfg.Share.FollowMiB) << 20, Entries: followEntries},
+		DirectDir:    volume.DirectDir(cfg.Runtime.State),
 		WritableSize: cfg.Storage.WritableSize,
 		Cgroup:       place,
 		Sizing:       growing(machine),

@@ -2,6 +2,7 @@ package critest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,6 +32,7 @@ func TestVolumes(t *testing.T) {
 		"read-only":   testReadOnly,
 		"propagation": testPropagation,
 		"block":       testBlock,
+		"direct":      testDirect,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, k := *c, *k
@@ -88,7 +90,7 @@ func testPublished(t *testing.T, c *client, k *kubelet, tool string) {
 	c.ok("stop", "-t", "0", watcher)
 	c.ok("rm", watcher)
 	k.publish(config, 3, map[string]string{"key": "three"})
-	again := c.containerWith(pod, podConfig, "again", mounts, "cat /config/key; exec sleep 1000")
+	again := c.containerWith(pod, podConfig, "again", mounts, "cat /config/key; echo; exec sleep 1000")
 	c.eventually("the container reads", func() bool { return c.ok("logs", again) == "three" })
 	k.measure(t, c, config, other, tool, pod, podConfig)
 }
@@ -331,9 +333,70 @@ func testBlock(t *testing.T, c *client, k *kubelet, _ string) {
 	c.ok("stop", "-t", "0", id)
 	c.ok("rm", id)
 	id = c.containerWith(pod, podConfig, "reader", device("r"), "exec sleep 1000")
-	if out := c.in(id, "dd if=/dev/volume bs=12 count=1 2>/dev/null; echo; echo no >/dev/volume 2>/dev/null || echo read-only"); out != "from the pod\nread-only" {
+	if out := c.in(id, "dd if=/dev/volume bs=12 count=1 2>/dev/null; echo; (echo no >/dev/volume) 2>/dev/null || echo read-only"); out != "from the pod\nread-only" {
 		t.Errorf("who may only read has %s", out)
 	}
+}
+
+// A file system in a file of the host is mounted in the guest alone.
+func testDirect(t *testing.T, c *client, k *kubelet, _ string) {
+	image := filepath.Join(k.t.TempDir(), "image")
+	k.check(os.WriteFile(image, nil, 0o600), os.Truncate(image, 64<<20))
+	if out, err := exec.Command("mkfs.ext4", "-q", image).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	dir := k.volume("direct", "csi", "pv")
+	k.dougong("volume", "add", "--fs-group", "2000", "-o", "noatime", dir, image)
+	parts := `"mounts":[` + mountJSON("/data", dir, "") + `],"linux":{"security_context":{"run_as_user":{"value":1000},"supplemental_groups":[2000]}}`
+	pod, podConfig := c.pod("direct", "")
+	one := c.containerWith(pod, podConfig, "one", parts, "echo kept >/data/file; exec sleep 1000")
+	two := c.containerWith(pod, podConfig, "two", parts, "exec sleep 1000")
+	c.eventually("the first writes", func() bool { out, _ := c.run("exec", "-s", one, "cat", "/data/file"); return out == "kept" })
+	if out := c.in(two, "cat /data/file; grep ' /data ' /proc/mounts; stat -c '%a %g' /data"); !strings.HasPrefix(out, "kept\n/dev/vd") || !strings.Contains(out, " ext4 ") || !strings.Contains(out, "noatime") || !strings.HasSuffix(out, "\n2775 2000") {
+		t.Errorf("the second finds %s", out)
+	}
+	var stats struct{ Capacity, Used, Available, Inodes uint64 }
+	k.check(json.Unmarshal([]byte(k.dougong("volume", "stat", dir)), &stats))
+	if stats.Capacity < 32<<20 || stats.Capacity > 64<<20 || stats.Used == 0 || stats.Available == 0 || stats.Inodes == 0 {
+		t.Errorf("figures are %+v", stats)
+	}
+	other, otherConfig := c.pod("other", "")
+	c.refused(other, otherConfig, parts, "is in use by another sandbox")
+	c.ok("stop", "-t", "0", one)
+	c.ok("rm", one)
+	if out := c.in(two, "cat /data/file"); out != "kept" {
+		t.Errorf("when the first is gone there is %s", out)
+	}
+	c.ok("rmp", "-f", pod)
+	if out, err := exec.Command("debugfs", "-R", "cat file", image).Output(); string(out) != "kept\n" || err != nil {
+		t.Errorf("in the file there is %q, %v", out, err)
+	}
+	if out, err := exec.Command("e2fsck", "-fn", image).CombinedOutput(); err != nil {
+		t.Errorf("the file system is damaged: %v: %s", err, out)
+	}
+	k.dougong("volume", "remove", dir)
+	k.dougong("volume", "add", "--read-only", dir, image)
+	pod, podConfig = c.pod("direct", "")
+	for p, config := range map[string]string{pod: podConfig, other: otherConfig} {
+		id := c.containerWith(p, config, "reader", parts, "exec sleep 1000")
+		if out := c.in(id, "cat /data/file; touch /data/no 2>&1 || true"); !strings.HasPrefix(out, "kept\n") || !strings.Contains(out, "Read-only") {
+			t.Errorf("a reader finds %s", out)
+		}
+	}
+	k.dougong("volume", "remove", dir)
+	if out := k.dougong("volume", "list", "--format", "json"); strings.Contains(out, dir) {
+		t.Errorf("what was removed is listed: %s", out)
+	}
+}
+
+// dougong runs the command.
+func (k *kubelet) dougong(args ...string) string {
+	k.t.Helper()
+	out, err := exec.Command(filepath.Join(os.Getenv("DOUGONG_BIN"), "dougong"), args...).CombinedOutput()
+	if err != nil {
+		k.t.Fatalf("dougong %q: %v: %s", args, err, out)
+	}
+	return string(out)
 }
 
 // loop makes a block device of a file, for the time of the test.

@@ -585,7 +585,10 @@ type Mount struct {
 	// Absolute guest path, made when missing.
 	Target string `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
 	// mount(8) style options: flags by name, everything else handed to the file system.
-	Options       []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	Options []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
+	// Group that everything in the file system is given to, with the right to
+	// write, unless its top directory has it already; 0 leaves it alone.
+	Group         uint32 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -646,6 +649,13 @@ func (x *Mount) GetOptions() []string {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *Mount) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
 }
 
 type MountRequest struct {
@@ -1995,6 +2005,128 @@ func (x *VolumeChange) GetMissing() bool {
 	return false
 }
 
+type VolumeStatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ChangeVolumeRequest.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeStatsRequest) Reset() {
+	*x = VolumeStatsRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeStatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeStatsRequest) ProtoMessage() {}
+
+func (x *VolumeStatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeStatsRequest.ProtoReflect.Descriptor instead.
+func (*VolumeStatsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *VolumeStatsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type VolumeStatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In bytes. Available is what others than root may take.
+	Capacity      uint64 `protobuf:"varint,1,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Used          uint64 `protobuf:"varint,2,opt,name=used,proto3" json:"used,omitempty"`
+	Available     uint64 `protobuf:"varint,3,opt,name=available,proto3" json:"available,omitempty"`
+	Inodes        uint64 `protobuf:"varint,4,opt,name=inodes,proto3" json:"inodes,omitempty"`
+	InodesUsed    uint64 `protobuf:"varint,5,opt,name=inodes_used,json=inodesUsed,proto3" json:"inodes_used,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeStatsResponse) Reset() {
+	*x = VolumeStatsResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeStatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeStatsResponse) ProtoMessage() {}
+
+func (x *VolumeStatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeStatsResponse.ProtoReflect.Descriptor instead.
+func (*VolumeStatsResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *VolumeStatsResponse) GetCapacity() uint64 {
+	if x != nil {
+		return x.Capacity
+	}
+	return 0
+}
+
+func (x *VolumeStatsResponse) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *VolumeStatsResponse) GetAvailable() uint64 {
+	if x != nil {
+		return x.Available
+	}
+	return 0
+}
+
+func (x *VolumeStatsResponse) GetInodes() uint64 {
+	if x != nil {
+		return x.Inodes
+	}
+	return 0
+}
+
+func (x *VolumeStatsResponse) GetInodesUsed() uint64 {
+	if x != nil {
+		return x.InodesUsed
+	}
+	return 0
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2003,7 +2135,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2015,7 +2147,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[33]
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2028,7 +2160,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 type InfoResponse struct {
@@ -2046,7 +2178,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2190,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[34]
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2203,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -2124,7 +2256,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2268,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2281,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 type ShutdownResponse struct {
@@ -2160,7 +2292,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2304,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2317,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -2240,12 +2372,13 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\tNeighbour\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
-	"\x06device\x18\x03 \x01(\tR\x06device\"e\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\"{\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
-	"\aoptions\x18\x04 \x03(\tR\aoptions\"?\n" +
+	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\rR\x05group\"?\n" +
 	"\fMountRequest\x12/\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x17.dougong.agent.v1.MountR\x06mounts\"\x0f\n" +
 	"\rMountResponse\"*\n" +
@@ -2327,7 +2460,16 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\x0eKIND_DIRECTORY\x10\x01\x12\r\n" +
 	"\tKIND_FILE\x10\x02\x12\x10\n" +
 	"\fKIND_SYMLINK\x10\x03\x12\x10\n" +
-	"\fKIND_REMOVED\x10\x04\"\r\n" +
+	"\fKIND_REMOVED\x10\x04\"(\n" +
+	"\x12VolumeStatsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x9c\x01\n" +
+	"\x13VolumeStatsResponse\x12\x1a\n" +
+	"\bcapacity\x18\x01 \x01(\x04R\bcapacity\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x04R\x04used\x12\x1c\n" +
+	"\tavailable\x18\x03 \x01(\x04R\tavailable\x12\x16\n" +
+	"\x06inodes\x18\x04 \x01(\x04R\x06inodes\x12\x1f\n" +
+	"\vinodes_used\x18\x05 \x01(\x04R\n" +
+	"inodesUsed\"\r\n" +
 	"\vInfoRequest\"\xe6\x01\n" +
 	"\fInfoResponse\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12%\n" +
@@ -2338,7 +2480,7 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\xf7\b\n" +
+	"\x10ShutdownResponse2\xd3\t\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12W\n" +
 	"\n" +
@@ -2351,7 +2493,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\aWaitOOM\x12 .dougong.agent.v1.WaitOOMRequest\x1a!.dougong.agent.v1.WaitOOMResponse\x12N\n" +
 	"\aUseCPUs\x12 .dougong.agent.v1.UseCPUsRequest\x1a!.dougong.agent.v1.UseCPUsResponse\x12i\n" +
 	"\x10ReserveHugePages\x12).dougong.agent.v1.ReserveHugePagesRequest\x1a*.dougong.agent.v1.ReserveHugePagesResponse\x12]\n" +
-	"\fChangeVolume\x12%.dougong.agent.v1.ChangeVolumeRequest\x1a&.dougong.agent.v1.ChangeVolumeResponse\x12E\n" +
+	"\fChangeVolume\x12%.dougong.agent.v1.ChangeVolumeRequest\x1a&.dougong.agent.v1.ChangeVolumeResponse\x12Z\n" +
+	"\vVolumeStats\x12$.dougong.agent.v1.VolumeStatsRequest\x1a%.dougong.agent.v1.VolumeStatsResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
 
@@ -2368,7 +2511,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(VolumeChange_Kind)(0),           // 0: dougong.agent.v1.VolumeChange.Kind
 	(*ConfigureRequest)(nil),         // 1: dougong.agent.v1.ConfigureRequest
@@ -2404,16 +2547,18 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*ChangeVolumeRequest)(nil),      // 31: dougong.agent.v1.ChangeVolumeRequest
 	(*ChangeVolumeResponse)(nil),     // 32: dougong.agent.v1.ChangeVolumeResponse
 	(*VolumeChange)(nil),             // 33: dougong.agent.v1.VolumeChange
-	(*InfoRequest)(nil),              // 34: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),             // 35: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),          // 36: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),         // 37: dougong.agent.v1.ShutdownResponse
-	nil,                              // 38: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*VolumeStatsRequest)(nil),       // 34: dougong.agent.v1.VolumeStatsRequest
+	(*VolumeStatsResponse)(nil),      // 35: dougong.agent.v1.VolumeStatsResponse
+	(*InfoRequest)(nil),              // 36: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),             // 37: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),          // 38: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),         // 39: dougong.agent.v1.ShutdownResponse
+	nil,                              // 40: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	6,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	38, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	40, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	7,  // 3: dougong.agent.v1.ConfigureRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
 	5,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	6,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
@@ -2441,23 +2586,25 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	26, // 27: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
 	28, // 28: dougong.agent.v1.Agent.ReserveHugePages:input_type -> dougong.agent.v1.ReserveHugePagesRequest
 	31, // 29: dougong.agent.v1.Agent.ChangeVolume:input_type -> dougong.agent.v1.ChangeVolumeRequest
-	34, // 30: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	36, // 31: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	2,  // 32: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	4,  // 33: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
-	10, // 34: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	12, // 35: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	18, // 36: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	20, // 37: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	22, // 38: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
-	25, // 39: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	27, // 40: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
-	30, // 41: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
-	32, // 42: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
-	35, // 43: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	37, // 44: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	32, // [32:45] is the sub-list for method output_type
-	19, // [19:32] is the sub-list for method input_type
+	34, // 30: dougong.agent.v1.Agent.VolumeStats:input_type -> dougong.agent.v1.VolumeStatsRequest
+	36, // 31: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	38, // 32: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	2,  // 33: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	4,  // 34: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
+	10, // 35: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	12, // 36: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	18, // 37: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	20, // 38: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	22, // 39: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	25, // 40: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	27, // 41: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
+	30, // 42: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
+	32, // 43: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
+	35, // 44: dougong.agent.v1.Agent.VolumeStats:output_type -> dougong.agent.v1.VolumeStatsResponse
+	37, // 45: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	39, // 46: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	33, // [33:47] is the sub-list for method output_type
+	19, // [19:33] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2474,7 +2621,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,6 +19,7 @@ type AgentService interface {
 	UseCPUs(context.Context, *UseCPUsRequest) (*UseCPUsResponse, error)
 	ReserveHugePages(context.Context, *ReserveHugePagesRequest) (*ReserveHugePagesResponse, error)
 	ChangeVolume(context.Context, *ChangeVolumeRequest) (*ChangeVolumeResponse, error)
+	VolumeStats(context.Context, *VolumeStatsRequest) (*VolumeStatsResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
@@ -102,6 +103,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.ChangeVolume(ctx, &req)
+			},
+			"VolumeStats": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req VolumeStatsRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.VolumeStats(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -214,6 +222,14 @@ func (c *agentClient) ReserveHugePages(ctx context.Context, req *ReserveHugePage
 func (c *agentClient) ChangeVolume(ctx context.Context, req *ChangeVolumeRequest) (*ChangeVolumeResponse, error) {
 	var resp ChangeVolumeResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "ChangeVolume", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) VolumeStats(ctx context.Context, req *VolumeStatsRequest) (*VolumeStatsResponse, error) {
+	var resp VolumeStatsResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "VolumeStats", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -193,6 +193,11 @@ func (s *service) ChangeVolume(_ context.Context, r *api.ChangeVolumeRequest) (*
 	return &api.ChangeVolumeResponse{}, nil
 }
 
+// VolumeStats tells how full a volume is.
+func (s *service) VolumeStats(_ context.Context, r *api.VolumeStatsRequest) (*api.VolumeStatsResponse, error) {
+	return s.volumes.Stats(r.Name)
+}
+
 // Info tells figures of the machine.
 func (s *service) Info(context.Context, *api.InfoRequest) (*api.InfoResponse, error) {
 	return info(s.version, "/proc", "/sys")

@@ -69,6 +69,12 @@ func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
 	if err := m.mount(ctx, one, source); err != nil {
 		return fmt.Errorf("mount %s %q on %s: %w", one.Type, one.Source, one.Target, err)
 	}
+	if one.Group == 0 {
+		return nil
+	}
+	if err := giveTo(one.Target, one.Group); err != nil {
+		return errors.Join(fmt.Errorf("give what is on %s to group %d: %w", one.Target, one.Group, err), Unmount(one.Target))
+	}
 	return nil
 }
 

@@ -43,8 +43,8 @@ func NewStore(dir string) *Store { return &Store{dir: dir} }
 
 // Change makes changes in a volume, in their order.
 func (s *Store) Change(r *agent.ChangeVolumeRequest) error {
-	if r.Name == staging || !filepath.IsLocal(r.Name) || strings.Contains(r.Name, "/") || r.Name == "." {
-		return fmt.Errorf("volume %q: it is no file name: %w", r.Name, errdefs.ErrInvalidArgument)
+	if err := checkName(r.Name); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,6 +60,29 @@ func (s *Store) Change(r *agent.ChangeVolumeRequest) error {
 		}
 	}
 	return nil
+}
+
+func checkName(name string) error {
+	if name == staging || !filepath.IsLocal(name) || strings.Contains(name, "/") || name == "." {
+		return fmt.Errorf("volume %q: it is no file name: %w", name, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// Stats tells how full the file system of a volume is.
+func (s *Store) Stats(name string) (*agent.VolumeStatsResponse, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(filepath.Join(s.dir, name), &fs); err != nil {
+		return nil, fmt.Errorf("volume %q: %w", name, err)
+	}
+	size := uint64(fs.Bsize)
+	return &agent.VolumeStatsResponse{
+		Capacity: fs.Blocks * size, Used: (fs.Blocks - fs.Bfree) * size, Available: fs.Bavail * size,
+		Inodes: fs.Files, InodesUsed: fs.Files - fs.Ffree,
+	}, nil
 }
 
 // Close unmounts the volumes. Those that are in use end with their last user.

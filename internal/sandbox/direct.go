@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/storage"
+	"dougong.dev/dougong/internal/volume"
+)
+
+// directVolume is a file system of the host that the guest mounts from a disk.
+type directVolume struct {
+	volume.Direct
+	sandbox *Sandbox
+	name    string
+	mu      sync.Mutex
+	made    bool
+}
+
+// direct is the volume that is written down for a directory, nil without one.
+func (s *Sandbox) direct(source string) (*guestVolume, error) {
+	if s.opts.DirectDir == "" {
+		return nil, nil
+	}
+	d, ok, err := volume.FindDirect(s.opts.DirectDir, source)
+	if !ok || err != nil {
+		return nil, err
+	}
+	return s.volume(source, func(name string) (*guestVolume, error) {
+		v := &directVolume{Direct: d, sandbox: s, name: name}
+		return &guestVolume{name: name, make: v.make}, nil
+	})
+}
+
+// make plugs the disk in, where it stays until the sandbox ends, and has the
+// guest mount it.
+func (v *directVolume) make(ctx context.Context) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.made {
+		return nil
+	}
+	s := v.sandbox
+	if err := s.changeVolume(ctx, v.name, []*agentapi.VolumeChange{{Path: ".", Kind: agentapi.VolumeChange_KIND_DIRECTORY, Mode: 0o700}}); err != nil {
+		return err
+	}
+	number, _ := strconv.Atoi(v.name)
+	disk := storage.Disk{Serial: storage.Serial(s.opts.ID+"/volumes", number), Path: v.Source, ReadOnly: v.ReadOnly}
+	attached := &releases{}
+	err := s.lockSource(attached, v.Direct)
+	if err == nil {
+		err = s.attachDisks(ctx, attached, []storage.Disk{disk})
+	}
+	if err == nil {
+		err = v.mount(ctx, disk.Serial)
+	}
+	if err == nil {
+		err = s.serveStats(attached, v)
+	}
+	if err != nil {
+		attached.unwind()
+		return fmt.Errorf("volume %s: %w", v.Path, err)
+	}
+	s.releases.push(attached.unwind)
+	s.mu.Lock()
+	s.lasting = s.lasting || !v.ReadOnly
+	s.mu.Unlock()
+	v.made = true
+	return nil
+}
+
+func (v *directVolume) mount(ctx context.Context, serial string) error {
+	mount := &agentapi.Mount{
+		Type: v.FSType, Source: "serial:" + serial, Target: path.Join(oci.GuestVolumes, v.name), Options: append([]string{"nodev"}, v.Options...), Group: v.FSGroup,
+	}
+	if v.ReadOnly {
+		mount.Options, mount.Group = append(mount.Options, "ro"), 0
+	}
+	if _, err := v.sandbox.client.VM.Mount(ctx, &agentapi.MountRequest{Mounts: []*agentapi.Mount{mount}}); err != nil {
+		return fmt.Errorf("mount it in the guest: %w", err)
+	}
+	return nil
+}
+
+// lockSource keeps others from mounting what would not survive it: a file
+// system that one mounts to write is nobody else's.
+func (s *Sandbox) lockSource(attached *releases, d volume.Direct) error {
+	f, err := os.Open(d.Source)
+	if err != nil {
+		return err
+	}
+	how := unix.LOCK_EX
+	if d.ReadOnly {
+		how = unix.LOCK_SH
+	}
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return fmt.Errorf("%s is in use by another sandbox: %w", d.Source, errdefs.ErrFailedPrecondition)
+		}
+		return fmt.Errorf("lock %s: %w", d.Source, err)
+	}
+	attached.push(func() { _ = f.Close() })
+	return nil
+}
+
+// serveStats answers those who ask how full the volume is.
+func (s *Sandbox) serveStats(attached *releases, v *directVolume) error {
+	stop, err := volume.ServeStats(s.opts.DirectDir, v.Path, func(ctx context.Context) (volume.Stats, error) {
+		r, err := s.client.VM.VolumeStats(ctx, &agentapi.VolumeStatsRequest{Name: v.name})
+		if err != nil {
+			return volume.Stats{}, err
+		}
+		return volume.Stats{Capacity: r.Capacity, Used: r.Used, Available: r.Available, Inodes: r.Inodes, InodesUsed: r.InodesUsed}, nil
+	})
+	if err != nil {
+		return err
+	}
+	attached.push(stop)
+	return nil
+}

@@ -1,0 +1,40 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+)
+
+func TestStats(t *testing.T) {
+	dir, target := DirectDir(t.TempDir()), t.TempDir()
+	check(t, os.MkdirAll(dir, 0o700))
+	if _, err := AskStats(dir, target); !errdefs.IsNotFound(err) {
+		t.Errorf("nobody has it: %v", err)
+	}
+	want, fail := Stats{Capacity: 1 << 40, Used: 2, Available: 3, Inodes: 4, InodesUsed: 5}, error(nil)
+	stop, err := ServeStats(dir, target, func(context.Context) (Stats, error) { return want, fail })
+	check(t, err)
+	if got, err := AskStats(dir, target+"/"); got != want || err != nil {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	fail = errors.New("the guest is gone")
+	if _, err := AskStats(dir, target); err == nil || !strings.Contains(err.Error(), "the guest is gone") {
+		t.Errorf("error is %v", err)
+	}
+	// A sandbox that was killed leaves its socket.
+	again, err := ServeStats(dir, target, func(context.Context) (Stats, error) { return want, nil })
+	check(t, err)
+	if got, err := AskStats(dir, target); got != want || err != nil {
+		t.Errorf("from the next there is %+v, %v", got, err)
+	}
+	again()
+	stop()
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
