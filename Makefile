@@ -27,7 +27,7 @@ BINARIES := dougong containerd-shim-dougong-v2 dougong-agent
 SOURCES := go.mod go.sum versions.mk Makefile $(shell find api cmd internal -name '*.go' -not -name '*_test.go' -not -path '*/testdata/*')
 
 # Packages whose work is done by many goroutines: tested with -race too.
-RACE := qmp transport record engine handover standin shim sandbox template containerlog
+RACE := qmp transport record engine handover standin shim sandbox template containerlog volume
 RACE_PACKAGES := ./internal/pool/... $(patsubst %,./internal/%,$(filter $(RACE),$(notdir $(wildcard internal/*))))
 
 # Where tests in VMs find the binaries.
