@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -16,13 +17,19 @@ func TestStats(t *testing.T) {
 	if _, err := AskStats(dir, target); !errdefs.IsNotFound(err) {
 		t.Errorf("nobody has it: %v", err)
 	}
-	want, fail := Stats{Capacity: 1 << 40, Used: 2, Available: 3, Inodes: 4, InodesUsed: 5}, error(nil)
-	stop, err := ServeStats(dir, target, func(context.Context) (Stats, error) { return want, fail })
+	want := Stats{Capacity: 1 << 40, Used: 2, Available: 3, Inodes: 4, InodesUsed: 5}
+	var gone atomic.Bool
+	stop, err := ServeStats(dir, target, func(context.Context) (Stats, error) {
+		if gone.Load() {
+			return Stats{}, errors.New("the guest is gone")
+		}
+		return want, nil
+	})
 	check(t, err)
 	if got, err := AskStats(dir, target+"/"); got != want || err != nil {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	fail = errors.New("the guest is gone")
+	gone.Store(true)
 	if _, err := AskStats(dir, target); err == nil || !strings.Contains(err.Error(), "the guest is gone") {
 		t.Errorf("error is %v", err)
 	}
