@@ -244,9 +244,11 @@ func TestWhatIsNotFollowed(t *testing.T) {
 		if _, err := f.Follow("v", dir); err == nil {
 			t.Errorf("%s is followed", name)
 		}
+		f.mu.Lock()
 		if len(f.watched) > 0 {
 			t.Errorf("%s: %d watches are left", name, len(f.watched))
 		}
+		f.mu.Unlock()
 	}
 }
 
