@@ -24,7 +24,7 @@ the block device, or the image file, as a disk, and mounts it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newVolumeAddCommand(a), newVolumeRemoveCommand(a), newVolumeListCommand(a), newVolumeStatCommand(a))
+	cmd.AddCommand(newVolumeAddCommand(a), newVolumeRemoveCommand(a), newVolumeListCommand(a), newVolumeStatCommand(a), newVolumeResizeCommand(a))
 	return cmd
 }
 
@@ -100,19 +100,34 @@ func newVolumeStatCommand(a *app) *cobra.Command {
 		Use:   "stat DIRECTORY",
 		Short: "Tell how full a volume is that a pod has mounted, as JSON in bytes and files",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			dir := volume.DirectDir(a.cfg.Runtime.State)
-			if _, ok, err := volume.FindDirect(dir, args[0]); err != nil || !ok {
-				if err == nil {
-					err = fmt.Errorf("volume %s: %w", args[0], errdefs.ErrNotFound)
-				}
-				return err
-			}
-			stats, err := volume.AskStats(dir, args[0])
-			if err != nil {
-				return err
-			}
-			return printJSON(cmd.OutOrStdout(), stats)
-		},
+		RunE:  askVolume(a, volume.AskStats),
+	}
+}
+
+func newVolumeResizeCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "resize DIRECTORY",
+		Short: "Grow a volume that a pod has mounted to the size that its source has now, and tell how full it is",
+		Args:  cobra.ExactArgs(1),
+		RunE:  askVolume(a, volume.AskGrow),
+	}
+}
+
+// askVolume asks the sandbox that has a volume.
+func askVolume(a *app, ask func(dir, path string) (volume.Stats, error)) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		dir := volume.DirectDir(a.cfg.Runtime.State)
+		_, ok, err := volume.FindDirect(dir, args[0])
+		if err == nil && !ok {
+			err = fmt.Errorf("volume %s: %w", args[0], errdefs.ErrNotFound)
+		}
+		if err != nil {
+			return err
+		}
+		stats, err := ask(dir, args[0])
+		if err != nil {
+			return err
+		}
+		return printJSON(cmd.OutOrStdout(), stats)
 	}
 }

@@ -114,6 +114,17 @@ func diskNode(hot hotDisk, d vmm.Disk, block bool) map[string]any {
 	return node
 }
 
+// ResizeDisks tells the guest that the files of a set of disks have come to have
+// this size in bytes.
+func (m *Machine) ResizeDisks(ctx context.Context, set *DiskSet, size int64) error {
+	for _, d := range set.disks {
+		if err := m.qmp.Execute(ctx, "block_resize", map[string]any{"node-name": d.nodeName(), "size": size}, nil); err != nil {
+			return fmt.Errorf("resize disk to %d bytes: %w", size, err)
+		}
+	}
+	return nil
+}
+
 // DetachDisks unplugs a set of disks, and lets go of their files once the guest
 // has let go of the disks. A guest that does not do so until ctx ends keeps them,
 // and their port is not used again.

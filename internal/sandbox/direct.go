@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/oci"
+	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/volume"
 )
@@ -58,14 +60,15 @@ func (v *directVolume) make(ctx context.Context) error {
 	disk := storage.Disk{Serial: storage.Serial(s.opts.ID+"/volumes", number), Path: v.Source, ReadOnly: v.ReadOnly}
 	attached := &releases{}
 	err := s.lockSource(attached, v.Direct)
+	var set *qemu.DiskSet
 	if err == nil {
-		err = s.attachDisks(ctx, attached, []storage.Disk{disk})
+		set, err = s.attachSet(ctx, attached, disk)
 	}
 	if err == nil {
 		err = v.mount(ctx, disk.Serial)
 	}
 	if err == nil {
-		err = s.serveStats(attached, v)
+		err = v.serve(attached, set)
 	}
 	if err != nil {
 		attached.unwind()
@@ -114,18 +117,61 @@ func (s *Sandbox) lockSource(attached *releases, d volume.Direct) error {
 	return nil
 }
 
-// serveStats answers those who ask how full the volume is.
-func (s *Sandbox) serveStats(attached *releases, v *directVolume) error {
-	stop, err := volume.ServeStats(s.opts.DirectDir, v.Path, func(ctx context.Context) (volume.Stats, error) {
-		r, err := s.client.VM.VolumeStats(ctx, &agentapi.VolumeStatsRequest{Name: v.name})
-		if err != nil {
-			return volume.Stats{}, err
-		}
-		return volume.Stats{Capacity: r.Capacity, Used: r.Used, Available: r.Available, Inodes: r.Inodes, InodesUsed: r.InodesUsed}, nil
+func (s *Sandbox) attachSet(ctx context.Context, attached *releases, disk storage.Disk) (*qemu.DiskSet, error) {
+	disks, err := openDisks([]storage.Disk{disk})
+	if err != nil {
+		return nil, err
+	}
+	defer closeDisks(disks)
+	set, err := s.machine.AttachDisks(ctx, disks)
+	if err != nil {
+		return nil, err
+	}
+	attached.push(func() { s.detachDisks(set) })
+	return set, nil
+}
+
+// serve answers those who ask about the volume.
+func (v *directVolume) serve(attached *releases, set *qemu.DiskSet) error {
+	s := v.sandbox
+	stop, err := volume.Serve(s.opts.DirectDir, v.Path, volume.Served{
+		Stats: func(ctx context.Context) (volume.Stats, error) {
+			r, err := s.client.VM.VolumeStats(ctx, &agentapi.VolumeStatsRequest{Name: v.name})
+			if err != nil {
+				return volume.Stats{}, err
+			}
+			return volume.Stats{Capacity: r.Capacity, Used: r.Used, Available: r.Available, Inodes: r.Inodes, InodesUsed: r.InodesUsed}, nil
+		},
+		Grow: func(ctx context.Context) error { return v.grow(ctx, set) },
 	})
 	if err != nil {
 		return err
 	}
 	attached.push(stop)
 	return nil
+}
+
+// grow makes the disk as large as its source has become, and the file system
+// with it.
+func (v *directVolume) grow(ctx context.Context, set *qemu.DiskSet) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ReadOnly {
+		return fmt.Errorf("it is read-only: %w", errdefs.ErrFailedPrecondition)
+	}
+	f, err := os.Open(v.Source)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Of a device, too, this is the size.
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if err := v.sandbox.machine.ResizeDisks(ctx, set, size); err != nil {
+		return err
+	}
+	_, err = v.sandbox.client.VM.GrowVolume(ctx, &agentapi.GrowVolumeRequest{Name: v.name, Size: uint64(size)})
+	return err
 }

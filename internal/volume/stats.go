@@ -29,7 +29,21 @@ type Stats struct {
 }
 
 // statsTime bounds the answer to a question.
-const statsTime = 10 * time.Second
+const statsTime = time.Minute
+
+// Served answers what is asked about a direct volume that is mounted.
+type Served struct {
+	// Stats tells how full it is.
+	Stats func(context.Context) (Stats, error)
+	// Grow makes it as large as its source has become.
+	Grow func(context.Context) error
+}
+
+// question is what somebody wants.
+type question struct {
+	// Grow comes before the figures.
+	Grow bool `json:"grow,omitempty"`
+}
 
 // answer is what a sandbox says.
 type answer struct {
@@ -41,9 +55,9 @@ func statsSocket(dir, path string) string {
 	return strings.TrimSuffix(directFile(dir, path), ".json") + ".sock"
 }
 
-// ServeStats answers those who ask for the figures of a direct volume until stop
-// is called. The socket is root's, as the directory is.
-func ServeStats(dir, path string, stats func(context.Context) (Stats, error)) (stop func(), err error) {
+// Serve answers those who ask about a direct volume until stop is called. The
+// socket is root's, as the directory is.
+func Serve(dir, path string, served Served) (stop func(), err error) {
 	name := statsSocket(dir, path)
 	// One that was left by a sandbox that was killed is nobody's: whoever has the
 	// volume to write has its lock.
@@ -60,7 +74,7 @@ func ServeStats(dir, path string, stats func(context.Context) (Stats, error)) (s
 			if err != nil {
 				return
 			}
-			go answerOne(conn, stats)
+			go answerOne(conn, served)
 		}
 	}()
 	return func() {
@@ -69,21 +83,33 @@ func ServeStats(dir, path string, stats func(context.Context) (Stats, error)) (s
 	}, nil
 }
 
-func answerOne(conn net.Conn, stats func(context.Context) (Stats, error)) {
+func answerOne(conn net.Conn, served Served) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), statsTime)
 	defer cancel()
 	_ = conn.SetDeadline(time.Now().Add(statsTime))
+	var q question
 	var a answer
-	var err error
-	if a.Stats, err = stats(ctx); err != nil {
+	err := json.NewDecoder(io.LimitReader(conn, 4<<10)).Decode(&q)
+	if err == nil && q.Grow {
+		err = served.Grow(ctx)
+	}
+	if err == nil {
+		a.Stats, err = served.Stats(ctx)
+	}
+	if err != nil {
 		a.Error = err.Error()
 	}
 	_ = json.NewEncoder(conn).Encode(a)
 }
 
-// AskStats asks the sandbox that has a direct volume mounted.
-func AskStats(dir, path string) (Stats, error) {
+// AskStats asks the sandbox that has a direct volume mounted for its figures.
+func AskStats(dir, path string) (Stats, error) { return ask(dir, path, question{}) }
+
+// AskGrow has it grow the volume with its source, and returns the figures then.
+func AskGrow(dir, path string) (Stats, error) { return ask(dir, path, question{Grow: true}) }
+
+func ask(dir, path string, q question) (Stats, error) {
 	name := statsSocket(dir, path)
 	conn, err := socket.Dial(filepath.Dir(name), filepath.Base(name))
 	if err != nil {
@@ -92,11 +118,15 @@ func AskStats(dir, path string) (Stats, error) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(2 * statsTime))
 	var a answer
-	if err := json.NewDecoder(io.LimitReader(conn, 64<<10)).Decode(&a); err != nil {
-		return Stats{}, fmt.Errorf("figures of volume %s: %w", path, err)
+	err = json.NewEncoder(conn).Encode(q)
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(conn, 64<<10)).Decode(&a)
+	}
+	if err != nil {
+		return Stats{}, fmt.Errorf("volume %s: %w", path, err)
 	}
 	if a.Error != "" {
-		return Stats{}, fmt.Errorf("figures of volume %s: %s", path, a.Error)
+		return Stats{}, fmt.Errorf("volume %s: %s", path, a.Error)
 	}
 	return a.Stats, nil
 }

@@ -19,22 +19,31 @@ func TestStats(t *testing.T) {
 	}
 	want := Stats{Capacity: 1 << 40, Used: 2, Available: 3, Inodes: 4, InodesUsed: 5}
 	var gone atomic.Bool
-	stop, err := ServeStats(dir, target, func(context.Context) (Stats, error) {
+	var grown atomic.Uint64
+	served := Served{Stats: func(context.Context) (Stats, error) {
 		if gone.Load() {
 			return Stats{}, errors.New("the guest is gone")
 		}
-		return want, nil
-	})
+		s := want
+		s.Capacity += grown.Load()
+		return s, nil
+	}, Grow: func(context.Context) error { grown.Add(7); return nil }}
+	stop, err := Serve(dir, target, served)
 	check(t, err)
 	if got, err := AskStats(dir, target+"/"); got != want || err != nil {
 		t.Errorf("got %+v, %v", got, err)
+	}
+	if got, err := AskGrow(dir, target); got.Capacity != want.Capacity+7 || err != nil {
+		t.Errorf("grown it is %+v, %v", got, err)
 	}
 	gone.Store(true)
 	if _, err := AskStats(dir, target); err == nil || !strings.Contains(err.Error(), "the guest is gone") {
 		t.Errorf("error is %v", err)
 	}
 	// A sandbox that was killed leaves its socket.
-	again, err := ServeStats(dir, target, func(context.Context) (Stats, error) { return want, nil })
+	gone.Store(false)
+	grown.Store(0)
+	again, err := Serve(dir, target, served)
 	check(t, err)
 	if got, err := AskStats(dir, target); got != want || err != nil {
 		t.Errorf("from the next there is %+v, %v", got, err)

@@ -360,6 +360,15 @@ func testDirect(t *testing.T, c *client, k *kubelet, _ string) {
 	if stats.Capacity < 32<<20 || stats.Capacity > 64<<20 || stats.Used == 0 || stats.Available == 0 || stats.Inodes == 0 {
 		t.Errorf("figures are %+v", stats)
 	}
+	before := stats.Capacity
+	k.check(os.Truncate(image, 128<<20))
+	k.check(json.Unmarshal([]byte(k.dougong("volume", "resize", dir)), &stats))
+	if stats.Capacity < before+48<<20 {
+		t.Errorf("grown by 64 MiB, of %d bytes it has become %d", before, stats.Capacity)
+	}
+	if out := c.in(two, "dd if=/dev/zero of=/data/big bs=1M count=80 2>/dev/null && stat -c %s /data/big && rm /data/big && sync"); out != "83886080" {
+		t.Errorf("in the larger one there is room for %s", out)
+	}
 	other, otherConfig := c.pod("other", "")
 	c.refused(other, otherConfig, parts, "is in use by another sandbox")
 	c.ok("stop", "-t", "0", one)

@@ -2127,6 +2127,96 @@ func (x *VolumeStatsResponse) GetInodesUsed() uint64 {
 	return 0
 }
 
+type GrowVolumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in ChangeVolumeRequest.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The disk's size in bytes.
+	Size          uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowVolumeRequest) Reset() {
+	*x = GrowVolumeRequest{}
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowVolumeRequest) ProtoMessage() {}
+
+func (x *GrowVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowVolumeRequest.ProtoReflect.Descriptor instead.
+func (*GrowVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GrowVolumeRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GrowVolumeRequest) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+type GrowVolumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrowVolumeResponse) Reset() {
+	*x = GrowVolumeResponse{}
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrowVolumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrowVolumeResponse) ProtoMessage() {}
+
+func (x *GrowVolumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrowVolumeResponse.ProtoReflect.Descriptor instead.
+func (*GrowVolumeResponse) Descriptor() ([]byte, []int) {
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2135,7 +2225,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2237,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[35]
+	mi := &file_agent_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2250,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 type InfoResponse struct {
@@ -2178,7 +2268,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2280,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[36]
+	mi := &file_agent_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2293,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *InfoResponse) GetAgentVersion() string {
@@ -2256,7 +2346,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_agent_v1_agent_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2358,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[37]
+	mi := &file_agent_v1_agent_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2371,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{37}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{39}
 }
 
 type ShutdownResponse struct {
@@ -2292,7 +2382,7 @@ type ShutdownResponse struct {
 
 func (x *ShutdownResponse) Reset() {
 	*x = ShutdownResponse{}
-	mi := &file_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_agent_v1_agent_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2304,7 +2394,7 @@ func (x *ShutdownResponse) String() string {
 func (*ShutdownResponse) ProtoMessage() {}
 
 func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_v1_agent_proto_msgTypes[38]
+	mi := &file_agent_v1_agent_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2317,7 +2407,7 @@ func (x *ShutdownResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownResponse.ProtoReflect.Descriptor instead.
 func (*ShutdownResponse) Descriptor() ([]byte, []int) {
-	return file_agent_v1_agent_proto_rawDescGZIP(), []int{38}
+	return file_agent_v1_agent_proto_rawDescGZIP(), []int{40}
 }
 
 var File_agent_v1_agent_proto protoreflect.FileDescriptor
@@ -2469,7 +2559,11 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\tavailable\x18\x03 \x01(\x04R\tavailable\x12\x16\n" +
 	"\x06inodes\x18\x04 \x01(\x04R\x06inodes\x12\x1f\n" +
 	"\vinodes_used\x18\x05 \x01(\x04R\n" +
-	"inodesUsed\"\r\n" +
+	"inodesUsed\";\n" +
+	"\x11GrowVolumeRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"\x14\n" +
+	"\x12GrowVolumeResponse\"\r\n" +
 	"\vInfoRequest\"\xe6\x01\n" +
 	"\fInfoResponse\x12#\n" +
 	"\ragent_version\x18\x01 \x01(\tR\fagentVersion\x12%\n" +
@@ -2480,7 +2574,8 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\vcpus_online\x18\x06 \x01(\rR\n" +
 	"cpusOnline\"\x11\n" +
 	"\x0fShutdownRequest\"\x12\n" +
-	"\x10ShutdownResponse2\xd3\t\n" +
+	"\x10ShutdownResponse2\xac\n" +
+	"\n" +
 	"\x05Agent\x12T\n" +
 	"\tConfigure\x12\".dougong.agent.v1.ConfigureRequest\x1a#.dougong.agent.v1.ConfigureResponse\x12W\n" +
 	"\n" +
@@ -2494,7 +2589,9 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\aUseCPUs\x12 .dougong.agent.v1.UseCPUsRequest\x1a!.dougong.agent.v1.UseCPUsResponse\x12i\n" +
 	"\x10ReserveHugePages\x12).dougong.agent.v1.ReserveHugePagesRequest\x1a*.dougong.agent.v1.ReserveHugePagesResponse\x12]\n" +
 	"\fChangeVolume\x12%.dougong.agent.v1.ChangeVolumeRequest\x1a&.dougong.agent.v1.ChangeVolumeResponse\x12Z\n" +
-	"\vVolumeStats\x12$.dougong.agent.v1.VolumeStatsRequest\x1a%.dougong.agent.v1.VolumeStatsResponse\x12E\n" +
+	"\vVolumeStats\x12$.dougong.agent.v1.VolumeStatsRequest\x1a%.dougong.agent.v1.VolumeStatsResponse\x12W\n" +
+	"\n" +
+	"GrowVolume\x12#.dougong.agent.v1.GrowVolumeRequest\x1a$.dougong.agent.v1.GrowVolumeResponse\x12E\n" +
 	"\x04Info\x12\x1d.dougong.agent.v1.InfoRequest\x1a\x1e.dougong.agent.v1.InfoResponse\x12Q\n" +
 	"\bShutdown\x12!.dougong.agent.v1.ShutdownRequest\x1a\".dougong.agent.v1.ShutdownResponseB(Z&dougong.dev/dougong/api/agent/v1;agentb\x06proto3"
 
@@ -2511,7 +2608,7 @@ func file_agent_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_agent_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_agent_v1_agent_proto_goTypes = []any{
 	(VolumeChange_Kind)(0),           // 0: dougong.agent.v1.VolumeChange.Kind
 	(*ConfigureRequest)(nil),         // 1: dougong.agent.v1.ConfigureRequest
@@ -2549,16 +2646,18 @@ var file_agent_v1_agent_proto_goTypes = []any{
 	(*VolumeChange)(nil),             // 33: dougong.agent.v1.VolumeChange
 	(*VolumeStatsRequest)(nil),       // 34: dougong.agent.v1.VolumeStatsRequest
 	(*VolumeStatsResponse)(nil),      // 35: dougong.agent.v1.VolumeStatsResponse
-	(*InfoRequest)(nil),              // 36: dougong.agent.v1.InfoRequest
-	(*InfoResponse)(nil),             // 37: dougong.agent.v1.InfoResponse
-	(*ShutdownRequest)(nil),          // 38: dougong.agent.v1.ShutdownRequest
-	(*ShutdownResponse)(nil),         // 39: dougong.agent.v1.ShutdownResponse
-	nil,                              // 40: dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	(*GrowVolumeRequest)(nil),        // 36: dougong.agent.v1.GrowVolumeRequest
+	(*GrowVolumeResponse)(nil),       // 37: dougong.agent.v1.GrowVolumeResponse
+	(*InfoRequest)(nil),              // 38: dougong.agent.v1.InfoRequest
+	(*InfoResponse)(nil),             // 39: dougong.agent.v1.InfoResponse
+	(*ShutdownRequest)(nil),          // 40: dougong.agent.v1.ShutdownRequest
+	(*ShutdownResponse)(nil),         // 41: dougong.agent.v1.ShutdownResponse
+	nil,                              // 42: dougong.agent.v1.ConfigureRequest.SysctlsEntry
 }
 var file_agent_v1_agent_proto_depIdxs = []int32{
 	5,  // 0: dougong.agent.v1.ConfigureRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	6,  // 1: dougong.agent.v1.ConfigureRequest.routes:type_name -> dougong.agent.v1.Route
-	40, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
+	42, // 2: dougong.agent.v1.ConfigureRequest.sysctls:type_name -> dougong.agent.v1.ConfigureRequest.SysctlsEntry
 	7,  // 3: dougong.agent.v1.ConfigureRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
 	5,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	6,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
@@ -2587,24 +2686,26 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	28, // 28: dougong.agent.v1.Agent.ReserveHugePages:input_type -> dougong.agent.v1.ReserveHugePagesRequest
 	31, // 29: dougong.agent.v1.Agent.ChangeVolume:input_type -> dougong.agent.v1.ChangeVolumeRequest
 	34, // 30: dougong.agent.v1.Agent.VolumeStats:input_type -> dougong.agent.v1.VolumeStatsRequest
-	36, // 31: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	38, // 32: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	2,  // 33: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	4,  // 34: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
-	10, // 35: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	12, // 36: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	18, // 37: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	20, // 38: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	22, // 39: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
-	25, // 40: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	27, // 41: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
-	30, // 42: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
-	32, // 43: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
-	35, // 44: dougong.agent.v1.Agent.VolumeStats:output_type -> dougong.agent.v1.VolumeStatsResponse
-	37, // 45: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	39, // 46: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	33, // [33:47] is the sub-list for method output_type
-	19, // [19:33] is the sub-list for method input_type
+	36, // 31: dougong.agent.v1.Agent.GrowVolume:input_type -> dougong.agent.v1.GrowVolumeRequest
+	38, // 32: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	40, // 33: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	2,  // 34: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	4,  // 35: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
+	10, // 36: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	12, // 37: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	18, // 38: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	20, // 39: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	22, // 40: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	25, // 41: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	27, // 42: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
+	30, // 43: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
+	32, // 44: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
+	35, // 45: dougong.agent.v1.Agent.VolumeStats:output_type -> dougong.agent.v1.VolumeStatsResponse
+	37, // 46: dougong.agent.v1.Agent.GrowVolume:output_type -> dougong.agent.v1.GrowVolumeResponse
+	39, // 47: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	41, // 48: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	34, // [34:49] is the sub-list for method output_type
+	19, // [19:34] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -2621,7 +2722,7 @@ func file_agent_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_v1_agent_proto_rawDesc), len(file_agent_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ type AgentService interface {
 	ReserveHugePages(context.Context, *ReserveHugePagesRequest) (*ReserveHugePagesResponse, error)
 	ChangeVolume(context.Context, *ChangeVolumeRequest) (*ChangeVolumeResponse, error)
 	VolumeStats(context.Context, *VolumeStatsRequest) (*VolumeStatsResponse, error)
+	GrowVolume(context.Context, *GrowVolumeRequest) (*GrowVolumeResponse, error)
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 }
@@ -110,6 +111,13 @@ func RegisterAgentService(srv *ttrpc.Server, svc AgentService) {
 					return nil, err
 				}
 				return svc.VolumeStats(ctx, &req)
+			},
+			"GrowVolume": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
+				var req GrowVolumeRequest
+				if err := unmarshal(&req); err != nil {
+					return nil, err
+				}
+				return svc.GrowVolume(ctx, &req)
 			},
 			"Info": func(ctx context.Context, unmarshal func(interface{}) error) (interface{}, error) {
 				var req InfoRequest
@@ -230,6 +238,14 @@ func (c *agentClient) ChangeVolume(ctx context.Context, req *ChangeVolumeRequest
 func (c *agentClient) VolumeStats(ctx context.Context, req *VolumeStatsRequest) (*VolumeStatsResponse, error) {
 	var resp VolumeStatsResponse
 	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "VolumeStats", req, &resp); err != nil {
+		return nil, err
+	}
+	return &resp, nil
+}
+
+func (c *agentClient) GrowVolume(ctx context.Context, req *GrowVolumeRequest) (*GrowVolumeResponse, error) {
+	var resp GrowVolumeResponse
+	if err := c.client.Call(ctx, "dougong.agent.v1.Agent", "GrowVolume", req, &resp); err != nil {
 		return nil, err
 	}
 	return &resp, nil

@@ -198,6 +198,19 @@ func (s *service) VolumeStats(_ context.Context, r *api.VolumeStatsRequest) (*ap
 	return s.volumes.Stats(r.Name)
 }
 
+// growTimeout is what a disk gets to show its new size.
+const growTimeout = 30 * time.Second
+
+// GrowVolume grows the file system of a volume with its disk.
+func (s *service) GrowVolume(ctx context.Context, r *api.GrowVolumeRequest) (*api.GrowVolumeResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, growTimeout)
+	defer cancel()
+	if err := s.volumes.Grow(ctx, r.Name, r.Size, s.devices); err != nil {
+		return nil, err
+	}
+	return &api.GrowVolumeResponse{}, nil
+}
+
 // Info tells figures of the machine.
 func (s *service) Info(context.Context, *api.InfoRequest) (*api.InfoResponse, error) {
 	return info(s.version, "/proc", "/sys")
