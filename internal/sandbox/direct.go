@@ -39,8 +39,16 @@ func (s *Sandbox) direct(source string) (*guestVolume, error) {
 		return nil, err
 	}
 	return s.volume(source, func(name string) (*guestVolume, error) {
-		v := &directVolume{Direct: d, sandbox: s, name: name}
-		return &guestVolume{name: name, make: v.make}, nil
+		direct := &directVolume{Direct: d, sandbox: s, name: name}
+		v := &guestVolume{name: name}
+		v.make = func(ctx context.Context) error {
+			err := direct.make(ctx)
+			if err != nil {
+				s.dropVolume(source, v)
+			}
+			return err
+		}
+		return v, nil
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -24,6 +25,8 @@ type volumes struct {
 
 	mu       sync.Mutex
 	follower *volume.Follower
+	// last is the number of the latest of those below, by which it is called.
+	last int
 	// own are those that the guest has of its own, by their paths on the host.
 	own map[string]*guestVolume
 }
@@ -86,7 +89,7 @@ func (c *Container) guestVolume(b storage.Bind, wanted bool) (v *guestVolume, be
 			return s.memoryVolume(m, top), m.SubPath, nil
 		}
 	}
-	published := c.role == oci.PodContainer && b.ReadOnly && volume.KindOf(b.Source) == volume.Published
+	published := c.role == oci.PodContainer && s.opts.Follow.Bytes > 0 && b.ReadOnly && volume.KindOf(b.Source) == volume.Published
 	if !wanted && !published {
 		return nil, "", nil
 	}
@@ -117,7 +120,8 @@ func (s *Sandbox) volume(source string, make func(name string) (*guestVolume, er
 	if v := s.volumes.own[source]; v != nil {
 		return v, nil
 	}
-	v, err := make(fmt.Sprint(len(s.volumes.own) + 1))
+	s.volumes.last++
+	v, err := make(strconv.Itoa(s.volumes.last))
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +130,16 @@ func (s *Sandbox) volume(source string, make func(name string) (*guestVolume, er
 	}
 	s.volumes.own[source] = v
 	return v, nil
+}
+
+// dropVolume forgets a volume that could not be made: the next container that
+// names it begins anew.
+func (s *Sandbox) dropVolume(source string, v *guestVolume) {
+	s.volumes.mu.Lock()
+	defer s.volumes.mu.Unlock()
+	if s.volumes.own[source] == v {
+		delete(s.volumes.own, source)
+	}
 }
 
 // followed is the copy of a directory of the host.
