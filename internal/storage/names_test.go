@@ -102,3 +102,31 @@ func TestPodDirectoryStays(t *testing.T) {
 		t.Errorf("the directory is gone, or another: %v", err)
 	}
 }
+
+// Where mounts of the host are shared, those below an entry stay when it goes,
+// and those that come later show in it.
+func TestSharedMountsOfTheHost(t *testing.T) {
+	tree, dir := newTree(t), t.TempDir()
+	for _, err := range []error{bindShared(dir, dir), unix.Mount("", dir, "", unix.MS_SHARED, ""), os.Mkdir(filepath.Join(dir, "sub"), 0o755), os.Mkdir(filepath.Join(dir, "later"), 0o755), unix.Mount("tmpfs", filepath.Join(dir, "sub"), "tmpfs", 0, "")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unmountAll(dir) })
+	e := bind("c1/bind-0", dir, false, true)
+	if err := tree.Add(e); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", filepath.Join(dir, "later"), "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	if shown := mountsBelow(t, filepath.Join(tree.Dir(), "c1/bind-0")); len(shown) != 3 {
+		t.Errorf("the entry has mounts %v", shown)
+	}
+	if err := tree.Remove(e); err != nil {
+		t.Error(err)
+	}
+	if left := mountsBelow(t, dir); len(left) != 3 {
+		t.Errorf("of the host's mounts there are %v", left)
+	}
+}

@@ -71,6 +71,12 @@ func takeTree(e Entry) (*os.File, error) {
 		return nil, fmt.Errorf("take %s for the share: %w", e.Mount.Source, err)
 	}
 	tree := os.NewFile(uintptr(fd), e.Mount.Source)
+	// What the host mounts below shows here, but what is unmounted here, as when
+	// the entry goes, must not go there: a copy is a peer of what it is a copy of.
+	slave := &unix.MountAttr{Propagation: unix.MS_SLAVE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, slave); err != nil {
+		return nil, errors.Join(fmt.Errorf("part %s from the host's mounts: %w", e.Mount.Source, err), tree.Close())
+	}
 	if e.ReadOnly {
 		if err := setReadOnly(fd, e.ReadOnlyBelow); err != nil {
 			return nil, errors.Join(fmt.Errorf("make %s read-only for the share: %w", e.Mount.Source, err), tree.Close())
