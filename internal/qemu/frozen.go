@@ -2,8 +2,11 @@ package qemu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 
 	"dougong.dev/dougong/internal/freeze"
 	"dougong.dev/dougong/internal/vmm"
@@ -21,10 +24,12 @@ const (
 )
 
 func frozenDisk(i int) string { return fmt.Sprintf("disk%d", i) }
+func frozenTap(i int) string  { return fmt.Sprintf("tap%d", i) }
 
 // Freeze keeps QEMU itself in a directory, with all that it has translated. The
 // guest must be stopped, and the machine have a Memory of its own that is
-// shared, and neither shares nor taps; the files of its disks must still be open.
+// shared, no shares, and no tap with more than one queue; the files of its disks
+// must still be open.
 // The machine goes on to be of use.
 func (m *Machine) Freeze(ctx context.Context, dir string) error {
 	known := freeze.Known{
@@ -50,6 +55,9 @@ func (m *Machine) Freeze(ctx context.Context, dir string) error {
 			return fmt.Errorf("freeze machine: %s: %w", name, err)
 		}
 		known.Files[id] = name
+	}
+	for i, fd := range tapNumbers(m.spec) {
+		known.Numbers[fd] = frozenTap(i)
 	}
 	return freeze.Freeze(ctx, m.PID(), dir, known)
 }
@@ -81,6 +89,10 @@ func Thaw(c Config, spec vmm.MachineSpec, image *freeze.Image) (*Machine, error)
 	for i, d := range spec.Disks {
 		p.Files[frozenDisk(i)] = d.File
 	}
+	if err := agreeTaps(spec, p.Files); err != nil {
+		l.close()
+		return nil, fmt.Errorf("machine %q: %w", spec.Name, err)
+	}
 	process, err := image.Thaw(p)
 	if err != nil {
 		l.close()
@@ -89,6 +101,55 @@ func Thaw(c Config, spec vmm.MachineSpec, image *freeze.Image) (*Machine, error)
 	m := newMachine(process, nil, l, spec)
 	m.follow(c, spec)
 	return m, nil
+}
+
+// tapNumbers are the numbers that the taps' files have in QEMU, by their NICs.
+func tapNumbers(spec vmm.MachineSpec) map[int]int {
+	// The kernel and the initramfs come before what the spec brings along.
+	next := 8 + len(spec.Disks)
+	if spec.Memory != nil {
+		next++
+	}
+	numbers := make(map[int]int)
+	for i, n := range spec.NICs {
+		if n.Tap != nil {
+			numbers[i] = next
+			next += len(n.Tap.Files)
+		}
+	}
+	return numbers
+}
+
+// What QEMU and a Linux guest agree on: frames with a header of a virtio device of
+// version 1, and those that are not checked and cut yet. Other things that later
+// QEMUs offer only make frames larger.
+const (
+	tapHeader   = 12
+	tapOffloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+)
+
+// agreeTaps has new taps know what the frozen QEMU has told its own, and adds them
+// to files.
+func agreeTaps(spec vmm.MachineSpec, files map[string]*os.File) error {
+	for i, n := range spec.NICs {
+		if n.Tap == nil {
+			continue
+		}
+		tap := n.Tap.Files[0]
+		raw, err := tap.SyscallConn()
+		if err != nil {
+			return fmt.Errorf("NIC %q: %w", n.ID, err)
+		}
+		var agreed error
+		err = raw.Control(func(fd uintptr) {
+			agreed = errors.Join(unix.IoctlSetPointerInt(int(fd), unix.TUNSETVNETHDRSZ, tapHeader), unix.IoctlSetInt(int(fd), unix.TUNSETOFFLOAD, tapOffloads))
+		})
+		if err := errors.Join(err, agreed); err != nil {
+			return fmt.Errorf("NIC %q: set up its tap: %w", n.ID, err)
+		}
+		files[frozenTap(i)] = tap
+	}
+	return nil
 }
 
 // frozenTitle is what others see of a copy: how QEMU would be started for it,

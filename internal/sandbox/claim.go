@@ -30,13 +30,14 @@ func (s *Sandbox) claim(ctx context.Context, spec vmm.MachineSpec, plan *storage
 	m, err := s.claimMachine(ctx, spec)
 	done()
 	if err == nil {
-		err = s.settleIn(ctx, m, spec)
+		err = s.settleIn(ctx, m, spec, func() error { return s.network.rewire(ctx, m.Queues()) })
 	}
 	if err == nil {
 		plan.UseSerials(qemu.DiskSerial)
 		slog.InfoContext(ctx, "machine of the pool running", "sandbox", s.opts.ID, "claim_took", time.Since(begin))
 		return true
 	}
+	s.network.unwire()
 	level := slog.LevelWarn
 	if _, miss := errors.AsType[*pool.MissError](err); miss {
 		level = slog.LevelInfo
@@ -77,14 +78,19 @@ func (s *Sandbox) want(kind pool.Kind) {
 }
 
 // settleIn gives a claimed machine what is the sandbox's own and lets it go on.
-// After an error nothing of the machine is left.
-func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.MachineSpec) error {
+// wire connects its network meanwhile, nil where it is. After an error nothing of
+// the machine is left.
+func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.MachineSpec, wire func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
 		fmt.Errorf("the machine of the pool did not answer within %v", s.opts.BootTimeout/cloneShare))
 	defer cancel()
 	// To move a tap is waiting for the kernel, mostly.
 	wired := make(chan error, 1)
-	go func() { wired <- s.network.rewire(ctx, m.Queues()) }()
+	if wire == nil {
+		wired <- nil
+	} else {
+		go func() { wired <- wire() }()
+	}
 	done := s.phase(ctx, "outfit")
 	err := s.takeIn(m.PID())
 	if err == nil {
@@ -105,7 +111,6 @@ func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.Machin
 	}
 	err = explainEnd(m, err)
 	m.Kill()
-	s.network.unwire()
 	return err
 }
 

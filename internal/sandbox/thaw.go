@@ -20,11 +20,11 @@ import (
 
 // thawable says whether a machine like spec can be a copy of a VMM that was
 // frozen. One that does not emulate has most of its state in the kernel, and
-// nothing translated to save.
-// What QEMU has agreed on with a tap, another tap does not know.
+// nothing translated to save. Which queues of a tap are in use is known to the
+// tap alone.
 func thawable(spec vmm.MachineSpec) bool {
 	return spec.Accelerator == vmm.TCG && !qemu.NeedsPrivilege(spec) &&
-		!slices.ContainsFunc(spec.NICs, func(n vmm.NIC) bool { return n.Tap != nil })
+		!slices.ContainsFunc(spec.NICs, func(n vmm.NIC) bool { return n.Tap != nil && len(n.Tap.Files) > 1 })
 }
 
 // keepsVMM says whether templates of machines like spec have their VMM.
@@ -62,6 +62,11 @@ func warmTemplate(ctx context.Context, o Options, spec vmm.MachineSpec, memory, 
 		}
 		defer f.Close()
 		spec.Disks[i].File = f
+	}
+	taps, err := blankTaps(spec.NICs)
+	defer closeFiles(taps)
+	if err != nil {
+		return err
 	}
 	spec.Memory = &vmm.Memory{File: memory}
 	// It was written to, and goes with its place to the VMM.
@@ -101,7 +106,7 @@ func (s *Sandbox) thaw(ctx context.Context, t *template.Template, spec vmm.Machi
 	m, err := s.thawMachine(ctx, t, image, spec)
 	logError("note use of a template", s.opts.ID, t.NoteVMM(err == nil))
 	if err == nil {
-		err = s.settleIn(ctx, m, spec)
+		err = s.settleIn(ctx, m, spec, nil)
 	}
 	if err == nil {
 		plan.UseSerials(qemu.DiskSerial)
