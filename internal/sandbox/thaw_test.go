@@ -20,11 +20,12 @@ func TestThawable(t *testing.T) {
 		change func(*vmm.MachineSpec)
 		want   bool
 	}{
-		"emulated":   {func(*vmm.MachineSpec) {}, true},
-		"no network": {func(s *vmm.MachineSpec) { s.NICs = nil }, true},
-		"shares":     {func(s *vmm.MachineSpec) { s.Shares = []vmm.Share{{Tag: "x"}} }, true},
-		"KVM":        {func(s *vmm.MachineSpec) { s.Accelerator = vmm.KVM }, false},
-		"tap":        {func(s *vmm.MachineSpec) { s.NICs[0] = vmm.NIC{ID: "net0", Tap: &vmm.Tap{Files: make([]*os.File, 1)}} }, false},
+		"emulated":        {func(*vmm.MachineSpec) {}, true},
+		"no network":      {func(s *vmm.MachineSpec) { s.NICs = nil }, true},
+		"shares":          {func(s *vmm.MachineSpec) { s.Shares = []vmm.Share{{Tag: "x"}} }, true},
+		"KVM":             {func(s *vmm.MachineSpec) { s.Accelerator = vmm.KVM }, false},
+		"tap":             {func(s *vmm.MachineSpec) { s.NICs[0] = vmm.NIC{ID: "net0", Tap: &vmm.Tap{Files: make([]*os.File, 1)}} }, true},
+		"tap with queues": {func(s *vmm.MachineSpec) { s.NICs[0] = vmm.NIC{ID: "net0", Tap: &vmm.Tap{Files: make([]*os.File, 2)}} }, false},
 		"low port": {func(s *vmm.MachineSpec) {
 			s.NICs[0].User.Forwards = []vmm.Forward{{Protocol: "tcp", HostPort: 80, GuestPort: 80}}
 		}, false},

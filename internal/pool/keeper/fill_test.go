@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,8 @@ type maker struct {
 	*testing.T
 	*Keeper[*dummy]
 	begun time.Time
+	// own guards all below.
+	own sync.Mutex
 	// made are the times at which machines were asked for, since the beginning.
 	made []time.Duration
 	// fail is what comes of that, weigh what a machine takes, and take how long it
@@ -47,11 +50,11 @@ func inBubble(t *testing.T, limits pool.Limits, test func(m *maker)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := &maker{T: t, begun: time.Now(), weigh: 80 << 20}
-		m.Keeper = &Keeper[*dummy]{Limits: limits, measure: func(int) (int64, error) { return m.weigh, nil }}
+		m.Keeper = &Keeper[*dummy]{Limits: limits, measure: m.measured}
 		m.Make = func(context.Context, string, pool.Kind) (*dummy, error) {
-			m.made = append(m.made, time.Since(m.begun))
-			time.Sleep(m.take)
-			return &dummy{pid: len(m.made), done: make(chan struct{})}, m.fail
+			number, take, fail := m.note()
+			time.Sleep(take)
+			return &dummy{pid: number, done: make(chan struct{})}, fail
 		}
 		m.prepare()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -70,6 +73,42 @@ func inBubble(t *testing.T, limits pool.Limits, test func(m *maker)) {
 	})
 }
 
+func (m *maker) measured(int) (int64, error) {
+	m.own.Lock()
+	defer m.own.Unlock()
+	return m.weigh, nil
+}
+
+// note notes that a machine is asked for, and tells how many were, how long this
+// one takes, and how it fails.
+func (m *maker) note() (number int, take time.Duration, fail error) {
+	m.own.Lock()
+	defer m.own.Unlock()
+	m.made = append(m.made, time.Since(m.begun))
+	return len(m.made), m.take, m.fail
+}
+
+// set changes what comes of making machines.
+func (m *maker) set(change func()) {
+	m.own.Lock()
+	defer m.own.Unlock()
+	change()
+}
+
+// times are those at which machines were asked for.
+func (m *maker) times() []time.Duration {
+	m.own.Lock()
+	defer m.own.Unlock()
+	return slices.Clone(m.made)
+}
+
+// kept says how many machines of each kind there are.
+func (m *maker) kept() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprint(m.have())
+}
+
 // ask is a start that wants a machine of a kind under limits.
 func (m *maker) ask(key string, limits pool.Limits) bool {
 	kind := kindOf(key)
@@ -83,8 +122,8 @@ func (m *maker) ask(key string, limits pool.Limits) bool {
 func (m *maker) wantMade(want ...time.Duration) {
 	m.Helper()
 	synctest.Wait()
-	if !slices.Equal(m.made, want) {
-		m.Errorf("machines were made at %v, want %v", m.made, want)
+	if made := m.times(); !slices.Equal(made, want) {
+		m.Errorf("machines were made at %v, want %v", made, want)
 	}
 }
 
@@ -120,14 +159,14 @@ func TestMadeWhenItIsQuiet(t *testing.T) {
 				m.ask("a", plenty(1))
 				time.Sleep(quiet - time.Millisecond)
 			}
-			if len(m.made) == 0 || m.made[0] != patience {
-				m.Errorf("machines were made at %v, the first one should be at %v", m.made, patience)
+			if made := m.times(); len(made) == 0 || made[0] != patience {
+				m.Errorf("machines were made at %v, the first one should be at %v", made, patience)
 			}
 		})
 	})
 	t.Run("while one is made", func(t *testing.T) {
 		inBubble(t, plenty(3), func(m *maker) {
-			m.take = time.Second
+			m.set(func() { m.take = time.Second })
 			m.ask("a", plenty(3))
 			time.Sleep(time.Minute)
 			m.wantMade(quiet, quiet+time.Second, quiet+2*time.Second)
@@ -152,7 +191,7 @@ func TestRefill(t *testing.T) {
 // TestPausesAfterFailures double up to the longest, and one success ends them.
 func TestPausesAfterFailures(t *testing.T) {
 	inBubble(t, plenty(1), func(m *maker) {
-		m.fail = errors.New("no kernel")
+		m.set(func() { m.fail = errors.New("no kernel") })
 		m.ask("a", plenty(1))
 		time.Sleep(4 * time.Minute)
 		want, at := []time.Duration{}, quiet
@@ -164,7 +203,7 @@ func TestPausesAfterFailures(t *testing.T) {
 		if s := m.status(); s.Trouble != "no kernel" {
 			m.Errorf("trouble: %q", s.Trouble)
 		}
-		m.fail = nil
+		m.set(func() { m.fail = nil })
 		time.Sleep(retryLast)
 		m.wantStatus(1, 0, 1, 0, len(want))
 		if s := m.status(); s.Trouble != "" {
@@ -190,6 +229,8 @@ func TestSizeChanges(t *testing.T) {
 		m.ask("a", plenty(0))
 		time.Sleep(time.Minute)
 		m.wantStatus(0, 3, 1, 5, 0)
+		m.mu.Lock()
+		defer m.mu.Unlock()
 		if n := len(m.kinds) + len(m.weights); n != 0 {
 			m.Errorf("%d things are known of kinds that nobody asks for", n)
 		}
@@ -203,14 +244,14 @@ func TestKindsShareThePool(t *testing.T) {
 			m.ask(key, plenty(3))
 		}
 		time.Sleep(time.Second)
-		if have := fmt.Sprint(m.have()); have != "map[a:2 b:1]" {
+		if have := m.kept(); have != "map[a:2 b:1]" {
 			m.Errorf("there are %s", have)
 		}
 		for range 3 {
 			m.ask("c", plenty(3))
 		}
 		time.Sleep(time.Second)
-		if have := fmt.Sprint(m.have()); have != "map[c:3]" {
+		if have := m.kept(); have != "map[c:3]" {
 			m.Errorf("there are %s", have)
 		}
 		m.wantStatus(3, 0, 6, 3, 0)
@@ -238,7 +279,7 @@ func TestMemoryLimit(t *testing.T) {
 // made over and over.
 func TestHeavyMachine(t *testing.T) {
 	inBubble(t, mebibytes(2, 150), func(m *maker) {
-		m.weigh = 200 << 20
+		m.set(func() { m.weigh = 200 << 20 })
 		for range 3 {
 			m.ask("a", mebibytes(2, 150))
 			time.Sleep(time.Hour)
@@ -249,7 +290,7 @@ func TestHeavyMachine(t *testing.T) {
 			m.Errorf("trouble: %q", s.Trouble)
 		}
 		// Another kind may be lighter.
-		m.weigh = 10 << 20
+		m.set(func() { m.weigh = 10 << 20 })
 		m.ask("b", mebibytes(2, 150))
 		time.Sleep(time.Hour)
 		m.wantStatus(1, 0, 4, 1, 0)
@@ -261,7 +302,10 @@ func TestDeadMachine(t *testing.T) {
 	inBubble(t, plenty(1), func(m *maker) {
 		m.ask("a", plenty(1))
 		time.Sleep(time.Second)
-		m.stock[0].machine.Kill()
+		m.mu.Lock()
+		first := m.stock[0].machine
+		m.mu.Unlock()
+		first.Kill()
 		if m.ask("a", plenty(1)) {
 			m.Error("a dead machine was given")
 		}
@@ -274,17 +318,17 @@ func TestDeadMachine(t *testing.T) {
 func TestIdle(t *testing.T) {
 	limits := pool.Limits{Size: 1, MemoryMiB: 1000, Idle: time.Minute}
 	inBubble(t, limits, func(m *maker) {
-		ended := false
-		m.stop = func() { ended = true }
+		var ended atomic.Bool
+		m.stop = func() { ended.Store(true) }
 		for range 3 {
 			m.ask("a", limits)
 			time.Sleep(time.Minute - time.Second)
 		}
-		if ended {
+		if ended.Load() {
 			m.Error("it ends although it is asked")
 		}
 		time.Sleep(2 * time.Second)
-		if !ended {
+		if !ended.Load() {
 			m.Error("it does not end")
 		}
 	})
