@@ -24,6 +24,8 @@ type callers struct {
 	needed func() bool
 	// abandoned is called when it is of no use, perhaps more than once.
 	abandoned func()
+	// answers are those that they wait for.
+	answers *answers
 
 	mu    sync.Mutex
 	count int
@@ -82,7 +84,7 @@ func (c *callers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, 
 		return nil, nil, err
 	}
 	c.come()
-	return &caller{Conn: conn, left: sync.OnceFunc(c.leave)}, info, nil
+	return &caller{Conn: c.answers.watch(conn), left: sync.OnceFunc(c.leave)}, info, nil
 }
 
 // caller is a connection that tells when it is closed.

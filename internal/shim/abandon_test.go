@@ -10,7 +10,7 @@ import (
 
 func newCallers(needed *atomic.Bool) (*callers, chan struct{}) {
 	abandoned := make(chan struct{}, 9)
-	return &callers{needed: needed.Load, abandoned: func() { abandoned <- struct{}{} }}, abandoned
+	return &callers{needed: needed.Load, abandoned: func() { abandoned <- struct{}{} }, answers: &answers{}}, abandoned
 }
 
 func TestNobodyCalls(t *testing.T) {

@@ -65,7 +65,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		build: d.build, publish: events.publish, namespace: d.Namespace, mounts: d.Mounts,
 		shutdown: func() { d.once.Do(func() { close(d.ended) }) },
 	}
-	calls := &callers{needed: d.service.busy, abandoned: d.service.shutdown}
+	calls := &callers{needed: d.service.busy, abandoned: d.service.shutdown, answers: &answers{}}
 	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept), ttrpc.WithServerHandshaker(calls))
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
@@ -83,12 +83,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-d.ended:
 	case <-ctx.Done():
 	}
-	d.leave(server, events)
+	d.leave(server, calls.answers, events)
 	return nil
 }
 
 // leave ends what is left and lets the last answers and events out.
-func (d *Daemon) leave(server *ttrpc.Server, events *publisher) {
+func (d *Daemon) leave(server *ttrpc.Server, owed *answers, events *publisher) {
 	// As long as this process listens, nobody else's socket can be there.
 	if err := os.Remove(d.Listener.Addr().String()); err != nil {
 		slog.Debug("remove socket", "error", err)
@@ -102,7 +102,7 @@ func (d *Daemon) leave(server *ttrpc.Server, events *publisher) {
 	events.flush(ctx)
 	events.close()
 	// Clients that stay connected are cut off.
-	flush(ctx, server)
+	flush(ctx, server, owed)
 	_ = server.Close()
 	if err := removeTrace(d.Bundle); err != nil {
 		slog.Debug("clean up", "error", err)

@@ -30,7 +30,7 @@ func TestFlush(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	flush(t.Context(), server)
+	flush(t.Context(), server, &answers{})
 	if err := <-served; !errors.Is(err, ttrpc.ErrServerClosed) {
 		t.Errorf("the server ended with %v", err)
 	}
@@ -51,5 +51,5 @@ func TestFlushEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	flush(ctx, server)
+	flush(ctx, server, &answers{})
 }

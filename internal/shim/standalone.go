@@ -57,7 +57,8 @@ func (s *Standalone) Run(ctx context.Context) error {
 	defer stop()
 	s.ended = make(chan struct{})
 	s.service = &Service{owner: s.Dir.ID, build: s.build, onCreate: s.watch, onStart: s.started, shutdown: func() { s.end(nil) }}
-	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
+	owed := &answers{}
+	server, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept), ttrpc.WithServerHandshaker(owed))
 	if err != nil {
 		return fmt.Errorf("make server: %w", err)
 	}
@@ -75,7 +76,7 @@ func (s *Standalone) Run(ctx context.Context) error {
 	s.hold(ctx)
 	s.end(nil)
 	s.service.watches.Wait()
-	return s.leave(server)
+	return s.leave(server, owed)
 }
 
 func (s *Standalone) serve(ctx context.Context, server *ttrpc.Server) {
@@ -105,11 +106,11 @@ func (s *Standalone) hold(ctx context.Context) {
 }
 
 // leave lets the last answers out and removes what is to be removed.
-func (s *Standalone) leave(server *ttrpc.Server) error {
+func (s *Standalone) leave(server *ttrpc.Server, owed *answers) error {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	// Clients that stay connected are cut off.
-	flush(ctx, server)
+	flush(ctx, server, owed)
 	_ = server.Close()
 	rec, err := s.Dir.Record()
 	if err == nil && !rec.AutoRemove {
@@ -123,12 +124,20 @@ func (s *Standalone) leave(server *ttrpc.Server) error {
 // flushLook is how long flush waits between two looks.
 const flushLook = 2 * time.Millisecond
 
-// flush closes what is idle, and lets answers out that are being written. ttrpc
+// flush lets the answers to all calls out, and closes what is idle then. ttrpc
 // looks at its connections when Shutdown is called, and after that only every
 // 200 ms, which would be most of the end of a container: so it is called again
-// and again. A connection whose only call has not been answered yet counts as
-// idle there: who asks for the end must bear that the answer is cut off.
-func flush(ctx context.Context, server *ttrpc.Server) {
+// and again.
+func flush(ctx context.Context, server *ttrpc.Server, owed *answers) {
+	tick := time.NewTicker(flushLook)
+	defer tick.Stop()
+	for owed.add(0) > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 	for {
 		look, cancel := context.WithTimeout(ctx, flushLook)
 		err := server.Shutdown(look)
