@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,7 +87,7 @@ func (g *Group) join() error {
 	if err := writeTrace(g.dir, paths); err != nil {
 		return err
 	}
-	if err := g.manager.Apply(os.Getpid()); err != nil {
+	if err := g.apply(); err != nil {
 		return err
 	}
 	// Hierarchies in which nothing was to be limited have no such directory.
@@ -173,12 +174,13 @@ func (g *Group) Leave() error {
 	if err := errors.Join(goHome(g.homes), g.manager.Destroy()); err != nil {
 		return fmt.Errorf("remove cgroup %s: %w", g.place, err)
 	}
-	return removeTrace(g.dir)
+	return errors.Join(removeParents(slices.Collect(maps.Keys(g.homes))), removeTrace(g.dir))
 }
 
 // undo takes back a join that came only half the way.
 func (g *Group) undo() {
-	if err := errors.Join(goHome(g.homes), g.manager.Destroy(), removeTrace(g.dir)); err != nil {
+	err := errors.Join(goHome(g.homes), g.manager.Destroy(), removeParents(slices.Collect(maps.Keys(g.homes))), removeTrace(g.dir))
+	if err != nil {
 		slog.Debug("clean up", "cgroup", g.place.String(), "error", err)
 	}
 }

@@ -68,7 +68,7 @@ func Clear(dir string) error {
 			errs = append(errs, fmt.Errorf("remove cgroup: %w", err))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, removeParents(dirs))...); err != nil {
 		return err
 	}
 	return removeTrace(dir)
