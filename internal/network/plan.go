@@ -58,10 +58,10 @@ func (l Link) wanted() bool {
 func guestInterface(l Link, addresses []Address) *agentapi.Interface {
 	i := &agentapi.Interface{Name: l.Name, AssignMac: l.MAC, Mtu: uint32(l.MTU), Ipv6: l.IPv6, BareAddresses: true}
 	for _, a := range addresses {
-		// The guest makes IPv6's link-local addresses itself, and the same ones,
-		// and learns from the same routers.
-		selfMade := a.Prefix.Addr().Is6() && (a.Dynamic || a.Prefix.Addr().IsLinkLocalUnicast())
-		if a.Link == l.Index && !selfMade {
+		// The guest learns from the same routers. It would make IPv6's link-local
+		// addresses itself too, but only when it comes to see the carrier.
+		learned := a.Prefix.Addr().Is6() && a.Dynamic
+		if a.Link == l.Index && !learned {
 			i.Addresses = append(i.Addresses, a.Prefix.String())
 		}
 	}

@@ -144,7 +144,8 @@ func addAddress(link netlink.Link, cidr string, bare bool) error {
 		// there is nothing to wait for.
 		addr.Flags |= unix.IFA_F_NODAD
 	}
-	if bare {
+	// The route of link-local addresses is what the kernel would make with them.
+	if bare && (addr.IP.To4() != nil || !addr.IP.IsLinkLocalUnicast()) {
 		addr.Flags |= unix.IFA_F_NOPREFIXROUTE
 	}
 	return netlink.AddrReplace(link, addr)

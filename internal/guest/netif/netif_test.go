@@ -4,7 +4,9 @@ import (
 	"context"
 	"net"
 	"os"
+	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +184,24 @@ func TestIPv6WithoutAddress(t *testing.T) {
 		got, err := os.ReadFile("/proc/thread-self/root/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
 		if err != nil || string(got) != "1\n" {
 			t.Errorf("disable_ipv6 is %q, %v", got, err)
+		}
+	})
+}
+
+// TestLinkLocalAddress is there and usable at once, without a carrier, with the
+// route that the kernel makes of it; other bare addresses bring none.
+func TestLinkLocalAddress(t *testing.T) {
+	inNetwork(t, func(t *testing.T) {
+		plug(t)
+		i := &agent.Interface{Name: "eth0", Mac: mac, Ipv6: true, BareAddresses: true, Addresses: []string{"fd09::2/64", "fe80::ff:fe00:1/64"}}
+		if err := Apply(t.Context(), Plan{Interfaces: []*agent.Interface{i}}); err != nil {
+			t.Error(err)
+			return
+		}
+		out, err := exec.Command("sh", "-c", "ip -6 addr show dev eth0; ip -6 route show dev eth0").CombinedOutput()
+		if text := string(out); err != nil || !strings.Contains(text, "inet6 fe80::ff:fe00:1/64 scope link") || strings.Contains(text, "tentative") ||
+			!strings.Contains(text, "fe80::/64 ") || strings.Contains(text, "fd09::/64 ") {
+			t.Errorf("%s%v", out, err)
 		}
 	})
 }
