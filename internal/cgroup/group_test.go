@@ -266,3 +266,23 @@ func TestNoGroup(t *testing.T) {
 		t.Errorf("got %v, ran: %v", err, ran)
 	}
 }
+
+// TestUsage counts what processes in the cgroup take.
+func TestUsage(t *testing.T) {
+	if _, ok, err := (*Group)(nil).Usage(); ok || err != nil {
+		t.Errorf("no cgroup has taken something: %v, %v", ok, err)
+	}
+	g := enter(t, place(t))
+	before, ok, err := g.Usage()
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	// It is born in the cgroup, and busy.
+	if out, err := exec.Command("sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; head -c 4000000 /dev/zero >"+filepath.Join(t.TempDir(), "file")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	after, _, err := g.Usage()
+	if err != nil || after.CPUNanoseconds < before.CPUNanoseconds+1e6 || after.MemoryBytes == 0 || after.InactiveFileBytes > after.MemoryBytes {
+		t.Errorf("%+v, before %+v, %v", after, before, err)
+	}
+}

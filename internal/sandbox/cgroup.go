@@ -2,7 +2,12 @@ package sandbox
 
 import (
 	"context"
+	"fmt"
 	"slices"
+
+	"github.com/containerd/cgroups/v3/cgroup2/stats"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"dougong.dev/dougong/internal/cgroup"
 	"dougong.dev/dougong/internal/sizing"
@@ -56,4 +61,29 @@ func (s *Sandbox) Adopt(pid int) {
 		return
 	}
 	logError("move a process into the cgroup", s.opts.ID, s.group.Add(pid))
+}
+
+// Metrics are what the sandbox takes of the host, by its cgroup there: the VMM
+// with the guest's memory, and the processes beside it. Without a cgroup they
+// are nothing.
+func (s *Sandbox) Metrics() (*anypb.Any, error) {
+	usage, _, err := s.group.Usage()
+	if err != nil {
+		return nil, err
+	}
+	return metricsOf(usage)
+}
+
+// metricsOf are containerd's metrics of a use.
+func metricsOf(u cgroup.Usage) (*anypb.Any, error) {
+	m := &stats.Metrics{
+		Pids: &stats.PidsStat{}, CPU: &stats.CPUStat{UsageUsec: u.CPUNanoseconds / 1000},
+		Memory:       &stats.MemoryStat{Usage: u.MemoryBytes, InactiveFile: u.InactiveFileBytes},
+		MemoryEvents: &stats.MemoryEvents{}, Io: &stats.IOStat{},
+	}
+	value, err := proto.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode metrics: %w", err)
+	}
+	return &anypb.Any{TypeUrl: string(m.ProtoReflect().Descriptor().FullName()), Value: value}, nil
 }

@@ -6,14 +6,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"dougong.dev/dougong/internal/cgroup"
 )
 
 // standing serves the Task calls about the container that stands for a pod. It
@@ -90,15 +89,11 @@ func (*standing) Pids(context.Context, *task.PidsRequest) (*task.PidsResponse, e
 
 // Stats are those of a container that uses nothing.
 func (*standing) Stats(context.Context, *task.StatsRequest) (*task.StatsResponse, error) {
-	none := &stats.Metrics{
-		Pids: &stats.PidsStat{}, CPU: &stats.CPUStat{}, Memory: &stats.MemoryStat{},
-		MemoryEvents: &stats.MemoryEvents{}, Io: &stats.IOStat{},
-	}
-	value, err := proto.Marshal(none)
+	none, err := metricsOf(cgroup.Usage{})
 	if err != nil {
-		return nil, fmt.Errorf("encode metrics: %w", err)
+		return nil, err
 	}
-	return &task.StatsResponse{Stats: &anypb.Any{TypeUrl: string(none.ProtoReflect().Descriptor().FullName()), Value: value}}, nil
+	return &task.StatsResponse{Stats: none}, nil
 }
 
 // Pause has nothing to freeze.

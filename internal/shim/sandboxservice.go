@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"dougong.dev/dougong/internal/sandbox"
@@ -146,13 +145,16 @@ func (s *SandboxService) ShutdownSandbox(ctx context.Context, r *api.ShutdownSan
 	return &api.ShutdownSandboxResponse{}, nil
 }
 
-// SandboxMetrics are those of the container that stands for the pod.
-func (s *SandboxService) SandboxMetrics(ctx context.Context, r *api.SandboxMetricsRequest) (*api.SandboxMetricsResponse, error) {
-	stats, err := s.tasks.Stats(ctx, &task.StatsRequest{ID: r.SandboxID})
+// SandboxMetrics are what the pod takes of the host.
+func (s *SandboxService) SandboxMetrics(_ context.Context, r *api.SandboxMetricsRequest) (*api.SandboxMetricsResponse, error) {
+	if _, err := s.tasks.container(r.SandboxID); err != nil {
+		return nil, err
+	}
+	metrics, err := s.tasks.current().Metrics()
 	if err != nil {
 		return nil, err
 	}
-	return &api.SandboxMetricsResponse{Metrics: &types.Metric{Timestamp: timestamppb.Now(), ID: r.SandboxID, Data: &anypb.Any{TypeUrl: stats.Stats.GetTypeUrl(), Value: stats.Stats.GetValue()}}}, nil
+	return &api.SandboxMetricsResponse{Metrics: &types.Metric{Timestamp: timestamppb.Now(), ID: r.SandboxID, Data: metrics}}, nil
 }
 
 // UpdateSandbox takes what is changed in containerd's own records only.
