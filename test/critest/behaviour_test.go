@@ -1,9 +1,9 @@
 package critest
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -17,7 +17,7 @@ func TestBehaviour(t *testing.T) {
 	pod, config := c.pod("pod", `"sysctls":{"net.core.somaxconn":"77","kernel.shmmax":"123456","vm.swappiness":"7"}`)
 	for name, test := range map[string]func(t *testing.T, c *client, pod, config string){
 		"exec": testExec, "grace": testGrace, "polite": testPolite, "log": testLog,
-		"message": testMessage, "sysctls": testSysctls, "stats": testStats,
+		"message": testMessage, "sysctls": testSysctls, "probe": testProbe, "streamed": testStreamed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			own := *c
@@ -35,6 +35,35 @@ func testExec(t *testing.T, c *client, pod, config string) {
 	}
 	if out := c.ok("exec", id, "echo", "streamed"); out != "streamed" {
 		t.Errorf("a streamed exec gives %q", out)
+	}
+}
+
+// A probe has its time, and what it started is gone after that.
+func testProbe(t *testing.T, c *client, pod, config string) {
+	t.Helper()
+	id := c.container(pod, config, "probe", "", "while :; do sleep 1; done")
+	begin := time.Now()
+	if _, err := c.run("exec", "-s", "--timeout", "1", id, "sleep", "4321"); err == nil || !strings.Contains(err.Error(), "timeout") && !strings.Contains(err.Error(), "DeadlineExceeded") {
+		t.Errorf("a probe that takes too long gives %v", err)
+	}
+	if took := time.Since(begin); took < time.Second || took > 30*time.Second {
+		t.Errorf("it was given up after %v", took)
+	}
+	c.eventually("the end of the probe", func() bool { return !strings.Contains(c.ok("exec", "-s", id, "ps"), "sleep 4321") })
+}
+
+// Exit codes and both streams come through a streamed exec, and input goes in.
+func testStreamed(t *testing.T, c *client, pod, config string) {
+	t.Helper()
+	id := c.container(pod, config, "streamed", "", "while :; do sleep 1; done")
+	out, err := c.run("exec", id, "sh", "-c", "echo out; echo err >&2; exit 9")
+	if out != "out" || err == nil || !strings.Contains(err.Error(), "exit code 9") || !strings.Contains(err.Error(), "err") {
+		t.Errorf("it gives %q, %v", out, err)
+	}
+	cmd := exec.Command(c.program, "-r", c.socket, "-i", c.socket, "exec", "-i", id, "wc", "-c")
+	cmd.Stdin = strings.NewReader(strings.Repeat("x", 100000))
+	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "100000" {
+		t.Errorf("input of 100000 bytes gives %q, %v", out, err)
 	}
 }
 
@@ -138,28 +167,6 @@ func testSysctls(t *testing.T, c *client, pod, config string) {
 	if out := c.ok("exec", "-s", id, "cat", "/proc/sys/net/core/somaxconn", "/proc/sys/kernel/shmmax", "/proc/sys/vm/swappiness"); out != "77\n123456\n7" {
 		t.Errorf("sysctls are %q", out)
 	}
-}
-
-func testStats(t *testing.T, c *client, pod, config string) {
-	t.Helper()
-	id := c.container(pod, config, "stats", "", "while :; do :; done")
-	c.eventually("the container has used something", func() bool {
-		var stats struct {
-			Stats []struct {
-				CPU    struct{ UsageCoreNanoSeconds struct{ Value string } }
-				Memory struct{ WorkingSetBytes struct{ Value string } }
-			}
-		}
-		if err := json.Unmarshal([]byte(c.ok("stats", "-o", "json", "--id", id)), &stats); err != nil {
-			t.Fatal(err)
-		}
-		if len(stats.Stats) != 1 {
-			return false
-		}
-		s := stats.Stats[0]
-		return len(s.CPU.UsageCoreNanoSeconds.Value) > 6 && len(s.Memory.WorkingSetBytes.Value) > 4
-	})
-	c.ok("stop", "-t", "0", id)
 }
 
 // What a VM cannot share is refused with the reason, and leaves nothing.

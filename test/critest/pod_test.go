@@ -17,6 +17,7 @@ type client struct {
 	t              *testing.T
 	program, dir   string
 	socket, logDir string
+	sandboxer      string
 }
 
 // eachSandboxer runs a test with pods that are made by annotations of a
@@ -33,7 +34,7 @@ func newClient(t *testing.T, sandboxer, snapshotter string) *client {
 	t.Helper()
 	socket, critest := setUp(t, sandboxer, snapshotter)
 	dir := filepath.Dir(socket)
-	c := &client{t: t, program: filepath.Join(filepath.Dir(critest), "crictl"), dir: dir, socket: "unix://" + socket, logDir: filepath.Join(dir, "logs")}
+	c := &client{t: t, program: filepath.Join(filepath.Dir(critest), "crictl"), dir: dir, socket: "unix://" + socket, logDir: filepath.Join(dir, "logs"), sandboxer: sandboxer}
 	t.Cleanup(func() {
 		if left := leftovers(t, socket); len(left) > 0 {
 			t.Errorf("left behind: %q", left)
