@@ -41,7 +41,7 @@ export DOUGONG_BIN := $(abspath $(BIN))
 help: ## Show this help
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz), RUNS, CLONES, CHART (bench)\n'
+	@printf '\nVariables: IMAGE, CMD (run), PREFIX, DESTDIR (install), PACKAGES, FUZZTIME (test, fuzz), RUNS, CLONES, ONLY, CHART (bench)\n'
 
 .PHONY: run
 run: setup-run build guest ## Run a container in a VM: make run [IMAGE=docker://…] [CMD='…']
@@ -188,14 +188,18 @@ fuzz: ## Fuzz every parser for FUZZTIME each
 	done
 
 # How often everything is measured, how many clones are started beside each
-# other, and where the chart goes: docs/bench.svg is the one in the README.
+# other, what is measured (all, or some of starts, oci, containerd, network,
+# throughput and clones, with commas), and where the chart goes: docs/bench.svg is the one in
+# the README.
 RUNS ?= 20
 CLONES ?= 50
+ONLY ?=
 CHART ?= $(BUILD)/bench.svg
 .PHONY: bench
 bench: setup-bench build guest busybox ## Measure against the floor and other runtimes; writes _build/bench.json and .svg
 	@scripts/containerd.sh $(BUILD)/containerd $(CONTAINERD)
-	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --containerd $(abspath $(BUILD)/containerd/$(CONTAINERD)) --runs $(RUNS) --clones $(CLONES) --json $(BUILD)/bench.json --chart $(CHART)
+	@scripts/critest.sh $(BUILD)/containerd/$(CONTAINERD) $(CRITEST)
+	$(BIN)/dougong bench --image oci:$(BUILD)/busybox:latest --containerd $(abspath $(BUILD)/containerd/$(CONTAINERD)) --only "$(ONLY)" --runs $(RUNS) --clones $(CLONES) --json $(BUILD)/bench.json --chart $(CHART)
 
 .PHONY: bench-timeline
 bench-timeline: setup-bench build guest busybox ## Show where the time of a cold start and of a clone goes

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ func newBenchCommand(a *app) *cobra.Command {
 	var runs, clones int
 	var jsonPath, chartPath, image, containerd string
 	var timeline bool
+	var only []string
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "Measure this host: dougong against a bare QEMU and other runtimes",
@@ -29,6 +31,9 @@ neither containers nor images of this host are touched. It takes some minutes.
 --timeline measures nothing else: it shows where the time of a cold start, of the
 guest's kernel in it, and of a clone goes.
 
+Pods are measured where crictl and CNI's plugins are, the network where iperf3 and
+ping are.
+
 "ok" and "over" tell whether a promise of SPECIFICATION.md is kept. Those are for a
 quiet machine.`,
 		Args: cobra.NoArgs,
@@ -38,7 +43,7 @@ quiet machine.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 			defer stop()
-			o := bench.Options{Config: a.cfg, Image: image, Runs: runs, Clones: clones, Containerd: containerd, Progress: cmd.ErrOrStderr()}
+			o := bench.Options{Config: a.cfg, Image: image, Runs: runs, Clones: clones, Containerd: containerd, Only: only, Progress: cmd.ErrOrStderr()}
 			if timeline {
 				return a.benchTimeline(ctx, cmd.OutOrStdout(), o)
 			}
@@ -63,7 +68,8 @@ quiet machine.`,
 	f.StringVar(&chartPath, "chart", "", "draw the starts into a file too, as SVG")
 	f.IntVar(&clones, "clones", 0, "how many idle clones are started beside each other and measured")
 	f.BoolVar(&timeline, "timeline", false, "only show where the time of a cold start and of a clone goes")
-	f.StringVar(&containerd, "containerd", "", "directory of the containerd and ctr to measure under (default: those in PATH, if any)")
+	f.StringSliceVar(&only, "only", nil, "measure only some parts: "+strings.Join(bench.Parts, ", "))
+	f.StringVar(&containerd, "containerd", "", "directory of the containerd, ctr and crictl to measure under (default: those in PATH, if any)")
 	f.StringVar(&image, "image", "busybox", "image with true, sh, cat, dd, sleep and sync")
 	return cmd
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"dougong.dev/dougong/internal/config"
@@ -26,15 +28,46 @@ type Options struct {
 	Runs int
 	// Clones is how many are started beside each other; 0 leaves that out.
 	Clones int
+	// Only names the parts that are measured, of Parts; empty is all.
+	Only []string
 	// Progress is told what is being done, line by line; nil for nobody.
 	Progress io.Writer
 }
 
+// Parts of what is measured.
+const (
+	PartStarts     = "starts"
+	PartOCI        = "oci"
+	PartContainerd = "containerd"
+	PartNetwork    = "network"
+	PartThroughput = "throughput"
+	PartClones     = "clones"
+)
+
+// Parts are all of them, in their order.
+var Parts = []string{PartStarts, PartOCI, PartContainerd, PartNetwork, PartThroughput, PartClones}
+
+// check says what is wrong with options.
+func (o Options) check() error {
+	if o.Runs < 1 {
+		return fmt.Errorf("measure %d times: at least once is needed", o.Runs)
+	}
+	for _, part := range o.Only {
+		if !slices.Contains(Parts, part) {
+			return fmt.Errorf("there is no part %q to measure: want some of %s", part, strings.Join(Parts, ", "))
+		}
+	}
+	return nil
+}
+
+// wants says whether a part is measured.
+func (o Options) wants(part string) bool { return len(o.Only) == 0 || slices.Contains(o.Only, part) }
+
 // Run measures everything. It takes minutes; when ctx ends, everything is
 // cleaned up and the error is ctx's.
 func Run(ctx context.Context, o Options) (report *Report, err error) {
-	if o.Runs < 1 {
-		return nil, fmt.Errorf("measure %d times: at least once is needed", o.Runs)
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -57,9 +90,11 @@ func Run(ctx context.Context, o Options) (report *Report, err error) {
 		return nil, err
 	}
 	report.Machine.GuestKernel = b.guestKernel
-	report.Rows = judge(allRows(), b.out)
+	report.Rows = b.rows()
 	for _, row := range []string{rowPool, rowClone, rowRun} {
-		report.Starts = append(report.Starts, b.starts[row].start())
+		if b.wants(PartStarts) {
+			report.Starts = append(report.Starts, b.starts[row].start())
+		}
 	}
 	report.Notes = b.notes(report.Machine)
 	return report, nil
@@ -78,6 +113,14 @@ func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.Progress, "bench: "+format+"\n", args...)
 }
 
+// rows are all that are planned, without those of parts that were left out.
+func (b *bench) rows() []Row {
+	rows := judge(allRows(), b.out)
+	return slices.DeleteFunc(rows, func(r Row) bool {
+		return len(b.Only) > 0 && r.Runs == 0 && b.out.missing[r.Name] == ""
+	})
+}
+
 func (b *bench) measure(ctx context.Context) error {
 	b.lab.measureSizes(b.out)
 	b.say("trying everything once")
@@ -85,6 +128,29 @@ func (b *bench) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context) error
+	}{
+		{PartStarts, func(ctx context.Context) error { return b.measureAlone(ctx, subject) }},
+		{PartOCI, b.oci},
+		{PartContainerd, b.containerd},
+		{PartNetwork, b.network},
+		{PartThroughput, b.throughput},
+		{PartClones, func(ctx context.Context) error { return b.measureMany(ctx, b.Clones) }},
+	} {
+		if !b.wants(part.name) {
+			continue
+		}
+		if err := part.measure(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureAlone measures sandboxes of the command, one at a time.
+func (b *bench) measureAlone(ctx context.Context, subject *subject) error {
 	rivals, err := b.lab.rivals(ctx, b.out)
 	if err != nil {
 		return err
@@ -96,19 +162,7 @@ func (b *bench) measure(ctx context.Context) error {
 	if err := b.lab.measureIdle(ctx, b.Runs, b.out, bootedRows, "--no-template"); err != nil {
 		return err
 	}
-	if err := b.measureStarts(ctx, subject, rivals); err != nil {
-		return err
-	}
-	if err := b.oci(ctx); err != nil {
-		return err
-	}
-	if err := b.containerd(ctx); err != nil {
-		return err
-	}
-	if err := b.throughput(ctx); err != nil {
-		return err
-	}
-	return b.measureMany(ctx, b.Clones)
+	return b.measureStarts(ctx, subject, rivals)
 }
 
 // warmUp does once what is done only once: files come into the host's cache,

@@ -46,21 +46,23 @@ const ctrStreamSize = 256 << 20
 
 // containerd measures under a containerd, where there is one.
 func (b *bench) containerd(ctx context.Context) (err error) {
-	d, err := b.lab.startContainerd(ctx, b.Containerd)
+	booted, err := b.lab.withoutTemplate()
+	if err != nil {
+		return err
+	}
+	pods, err := findCRI(b.Containerd)
+	if err != nil {
+		b.out.lack(podsPlan(), err)
+	}
+	d, err := b.lab.startContainerd(ctx, b.Containerd, pods, map[string]string{"dougong": b.lab.configPath, "boot": booted})
 	if errors.Is(err, errNoContainerd) {
-		for _, r := range containerdPlan() {
-			b.out.missing[r.Name] = err.Error()
-		}
+		b.out.lack(append(containerdPlan(), podsPlan()...), err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { err = firstError(err, d.stop()) }()
-	booted, err := b.lab.withoutTemplate()
-	if err != nil {
-		return err
-	}
 	stop, err := d.detach(ctx, ctrExec)
 	if err != nil {
 		return err
@@ -77,11 +79,16 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 		func() error { return d.stream(ctx, b.out) },
 		func() error { return d.shimMemory(b.out) },
 	}
+	if d.cri != nil {
+		steps = append(steps,
+			func() error { return d.podLife(ctx, b.out, rowPod, "boot") },
+			func() error { return d.podLife(ctx, b.out, rowPodClone, "dougong") })
+	}
 	for i := range b.Runs + 1 {
 		b.say("containerd, round %d of %d", i, b.Runs)
 		if i == 1 {
 			// The first round was to warm up.
-			b.out.forget(rowCtrRun, rowCtrClone, rowCtrPool, rowCtrErofs, rowCtrExec, rowCtrStdout, rowCtrShim)
+			b.out.forget(append(containerdPlan(), podsPlan()...))
 		}
 		for _, step := range steps {
 			if err := step(); err != nil {
@@ -89,13 +96,17 @@ func (b *bench) containerd(ctx context.Context) (err error) {
 			}
 		}
 	}
-	return nil
+	if d.cri == nil {
+		return nil
+	}
+	b.say("%d pods at once", manyPods)
+	return d.manyPods(ctx, b.out)
 }
 
 // forget drops the readings of rows.
-func (s *series) forget(rows ...string) {
+func (s *series) forget(rows []Row) {
 	for _, r := range rows {
-		delete(s.readings, r)
+		delete(s.readings, r.Name)
 	}
 }
 

@@ -13,10 +13,11 @@ type Unit string
 // Units. A megabyte is a million bytes; binaries are measured as their
 // budgets are written, in MiB.
 const (
-	Seconds   Unit = "s"
-	Megabytes Unit = "MB"
-	Mebibytes Unit = "MiB"
-	Rate      Unit = "MB/s"
+	Seconds      Unit = "s"
+	Milliseconds Unit = "ms"
+	Megabytes    Unit = "MB"
+	Mebibytes    Unit = "MiB"
+	Rate         Unit = "MB/s"
 )
 
 const (
@@ -137,7 +138,9 @@ func plan() []Row {
 }
 
 // allRows are those of every plan, in the order of the table.
-func allRows() []Row { return slices.Concat(plan(), ociPlan(), containerdPlan()) }
+func allRows() []Row {
+	return slices.Concat(plan(), ociPlan(), containerdPlan(), podsPlan(), networkPlan())
+}
 
 // judge fills the planned rows with readings and compares them.
 func judge(rows []Row, s *series) []Row {
@@ -222,6 +225,8 @@ func quantity(v float64, unit Unit) string {
 	switch {
 	case unit == Seconds:
 		return fmt.Sprintf("%.3f s", v)
+	case unit == Milliseconds:
+		return fmt.Sprintf("%.2f ms", v)
 	case v < 100:
 		return fmt.Sprintf("%.1f %s", v, unit)
 	}
