@@ -55,21 +55,27 @@ func testStats(t *testing.T, c *client) {
 			return false
 		}
 		s := all.Stats[0]
-		t.Logf("container: %+v", s)
-		return s.CPU.UsageCoreNanoSeconds.int() > 1e7 && s.Memory.WorkingSetBytes.int() > 10000
+		return s.CPU.UsageCoreNanoSeconds.int() > 1e7 && s.Memory.WorkingSetBytes.int() > 10000 &&
+			s.WritableLayer.UsedBytes.int() >= written && s.WritableLayer.InodesUsed.int() > 0
 	})
 	if c.sandboxer == old {
 		// It has no call for pods' figures.
 		return
 	}
 	c.ok("exec", "-s", id, "ping", "-c", "3", "-i", "0.1", "-s", "1000", "10.88.0.1")
+	var last string
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(last)
+		}
+	})
 	c.eventually("the pod's figures", func() bool {
 		var all struct {
 			Stats []struct{ Linux figures }
 		}
 		out, err := c.run("statsp", "-o", "json", "--id", pod)
-		if err != nil {
-			t.Log(err)
+		if last = out; err != nil {
+			last = err.Error()
 			return false
 		}
 		if err := json.Unmarshal([]byte(out), &all); err != nil {
@@ -79,7 +85,6 @@ func testStats(t *testing.T, c *client) {
 			return false
 		}
 		s := all.Stats[0].Linux
-		t.Logf("pod: %+v", s)
 		n := s.Network.DefaultInterface
 		return s.CPU.UsageCoreNanoSeconds.int() > 1e7 && s.Memory.WorkingSetBytes.int() > 10000 &&
 			n.Name == "eth0" && n.RxBytes.int() > 3000 && n.TxBytes.int() > 3000 && n.RxErrors.int() == 0
