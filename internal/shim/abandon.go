@@ -77,6 +77,33 @@ func (c *callers) leave() {
 	}
 }
 
+// hangUpTime is how long callers that have their answers may take to close their
+// connections. containerd does so at once when a sandbox process is to end.
+const hangUpTime = 500 * time.Millisecond
+
+// hangUp waits until no caller is connected any more, but not for ever. A client
+// of ttrpc that finds its connection closed may take no notice of the answer
+// that came before.
+func (c *callers) hangUp(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(flushLook)
+	defer tick.Stop()
+	for c.connected() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *callers) connected() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count
+}
+
 // Handshake lets only callers of the same user in, and counts them.
 func (c *callers) Handshake(ctx context.Context, conn net.Conn) (net.Conn, any, error) {
 	conn, info, err := ttrpc.UnixSocketRequireSameUser().Handshake(ctx, conn)

@@ -72,6 +72,31 @@ func TestCallersAreCounted(t *testing.T) {
 	await(t, abandoned, "the last caller has gone")
 }
 
+// TestHangUp waits for callers, and not for those who stay.
+func TestHangUp(t *testing.T) {
+	var needed atomic.Bool
+	c, _ := newCallers(&needed)
+	defer c.stop()
+	c.come()
+	gone := make(chan struct{}, 1)
+	go func() {
+		c.hangUp(t.Context(), time.Minute)
+		gone <- struct{}{}
+	}()
+	select {
+	case <-gone:
+		t.Error("it has not waited for a caller that is connected")
+	case <-time.After(20 * flushLook):
+	}
+	c.leave()
+	await(t, gone, "the end of the wait")
+	c.come()
+	c.hangUp(t.Context(), time.Millisecond)
+	if c.connected() != 1 {
+		t.Error("who stays is not counted")
+	}
+}
+
 func TestCallersStop(t *testing.T) {
 	var needed atomic.Bool
 	c, _ := newCallers(&needed)

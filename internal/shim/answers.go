@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"time"
 )
 
 // answers counts the calls that were read and have no answer yet. ttrpc takes a
@@ -21,6 +22,19 @@ func (a *answers) add(n int) int {
 	defer a.mu.Unlock()
 	a.owed += n
 	return a.owed
+}
+
+// answered waits until no answer is owed, or ctx ends.
+func (a *answers) answered(ctx context.Context) {
+	tick := time.NewTicker(flushLook)
+	defer tick.Stop()
+	for a.add(0) > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // watch has the calls over a connection counted.

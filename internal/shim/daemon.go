@@ -83,12 +83,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	case <-d.ended:
 	case <-ctx.Done():
 	}
-	d.leave(server, calls.answers, events)
+	d.leave(server, calls, events)
 	return nil
 }
 
 // leave ends what is left and lets the last answers and events out.
-func (d *Daemon) leave(server *ttrpc.Server, owed *answers, events *publisher) {
+func (d *Daemon) leave(server *ttrpc.Server, calls *callers, events *publisher) {
 	// As long as this process listens, nobody else's socket can be there.
 	if err := os.Remove(d.Listener.Addr().String()); err != nil {
 		slog.Debug("remove socket", "error", err)
@@ -102,7 +102,9 @@ func (d *Daemon) leave(server *ttrpc.Server, owed *answers, events *publisher) {
 	events.flush(ctx)
 	events.close()
 	// Clients that stay connected are cut off.
-	flush(ctx, server, owed)
+	calls.answers.answered(ctx)
+	calls.hangUp(ctx, hangUpTime)
+	flush(ctx, server, calls.answers)
 	_ = server.Close()
 	if err := removeTrace(d.Bundle); err != nil {
 		slog.Debug("clean up", "error", err)

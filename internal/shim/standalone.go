@@ -129,15 +129,7 @@ const flushLook = 2 * time.Millisecond
 // 200 ms, which would be most of the end of a container: so it is called again
 // and again.
 func flush(ctx context.Context, server *ttrpc.Server, owed *answers) {
-	tick := time.NewTicker(flushLook)
-	defer tick.Stop()
-	for owed.add(0) > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
+	owed.answered(ctx)
 	for {
 		look, cancel := context.WithTimeout(ctx, flushLook)
 		err := server.Shutdown(look)
