@@ -44,9 +44,10 @@ func TestBench(t *testing.T) {
 	if m := report.Machine; report.Runs != 1 || m.QEMU == "" || m.Accelerator == "" || m.GuestKernel == "" {
 		t.Errorf("report: %s", clip(string(data)))
 	}
-	// Other runtimes need not be here, or work. What else is not measured says
+	// Other runtimes need not be here, or work; Podman refuses to in a directory
+	// whose name is as long as the test's. What else is not measured says
 	// what for want of.
-	others := []string{"runc", "crun", "runsc"}
+	others := []string{"runc", "crun", "runsc", "podman run", "podman run runc"}
 	for _, row := range report.Rows {
 		lacking := strings.HasSuffix(row.Missing, "not installed")
 		if (row.Runs != 1 || !(row.Median > 0)) && !slices.Contains(others, row.Name) && !lacking {
