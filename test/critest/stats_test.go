@@ -39,9 +39,10 @@ func TestStats(t *testing.T) { eachSandboxer(t, testStats) }
 
 func testStats(t *testing.T, c *client) {
 	t.Helper()
-	// The pod's figures are those of its cgroup on the host.
-	pod, config := c.pod("measured", `"cgroup_parent":"/dougong-critest-stats"`)
+	// The pod's figures are those of its cgroup on the host, and what is above
+	// that one is the test's: it goes after the pod.
 	t.Cleanup(func() { removeCgroups("dougong-critest-stats") })
+	pod, config := c.pod("measured", `"cgroup_parent":"/dougong-critest-stats"`)
 	const written = 3 << 20
 	script := fmt.Sprintf("head -c %d /dev/urandom >/data; echo written; while :; do :; done", written)
 	id := c.container(pod, config, "stats", "", script)
