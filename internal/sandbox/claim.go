@@ -77,12 +77,12 @@ func (s *Sandbox) want(kind pool.Kind) {
 	}()
 }
 
-// settleIn gives a claimed machine what is the sandbox's own and lets it go on.
+// settleIn gives a machine that was claimed or copied what is the sandbox's own and lets it go on.
 // wire connects its network meanwhile, nil where it is. After an error nothing of
 // the machine is left.
 func (s *Sandbox) settleIn(ctx context.Context, m *qemu.Machine, spec vmm.MachineSpec, wire func() error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.BootTimeout/cloneShare,
-		fmt.Errorf("the machine of the pool did not answer within %v", s.opts.BootTimeout/cloneShare))
+		fmt.Errorf("the machine did not answer within %v", s.opts.BootTimeout/cloneShare))
 	defer cancel()
 	// To move a tap is waiting for the kernel, mostly.
 	wired := make(chan error, 1)
