@@ -110,12 +110,11 @@ func Helper() error {
 }
 
 func freeze(pid int, dir string, known Known) error {
-	memory, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+	t, err := newTracer(pid)
 	if err != nil {
 		return err
 	}
-	defer memory.Close()
-	t := &tracer{pid: pid, memory: memory}
+	defer t.close()
 	tids, err := t.stopIdle()
 	defer func() { letGo(tids) }()
 	if err != nil {
@@ -191,7 +190,7 @@ func (t *tracer) stop() ([]int, error) {
 			if err := unix.PtraceInterrupt(tid); err != nil {
 				return order, fmt.Errorf("stop thread %d: %w", tid, err)
 			}
-			if _, err := await(tid); err != nil {
+			if _, err := t.await(tid); err != nil {
 				return order, err
 			}
 			stopped[tid], more = true, true

@@ -346,3 +346,57 @@ func TestLoad(t *testing.T) {
 		t.Error("loaded nothing")
 	}
 }
+
+// A process that is killed while it is made is gone, and whoever makes it is told:
+// the kernel says nothing of the end of its first thread while others are traced.
+func TestKilledWhileMade(t *testing.T) {
+	p, line := started(t, talker)
+	say(t, line, "a")
+	dir := t.TempDir()
+	if err := Freeze(t.Context(), p.PID(), dir, known); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	i := load(t, dir)
+	if len(i.Threads) < 2 {
+		t.Fatalf("%d threads", len(i.Threads))
+	}
+	for done := range 4 {
+		_, theirs := pair(t)
+		places := Places{Files: map[string]*os.File{"line": theirs, "stderr": os.Stderr}}
+		cmd, release, err := i.stub(places)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = child.StartWith(cmd, func(pid int) error {
+			tr, err := newTracer(pid)
+			if err != nil {
+				return err
+			}
+			defer tr.close()
+			b := &builder{tracer: tr, image: i, places: places, tids: []int{pid}}
+			for _, part := range []func() error{b.begin, b.write, b.run}[:done] {
+				if err := part(); err != nil {
+					return err
+				}
+			}
+			defer b.kill()
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				return err
+			}
+			for {
+				// Stops from before the signal may still be told.
+				if _, err := b.await(pid); err != nil {
+					return fmt.Errorf("killed: %w", err)
+				}
+			}
+		})
+		release()
+		if err == nil || !strings.Contains(err.Error(), "killed: ") || !strings.Contains(err.Error(), "ended") {
+			t.Errorf("after %d parts: %v", done, err)
+		}
+		if err := unix.Kill(cmd.Process.Pid, 0); !errors.Is(err, unix.ESRCH) {
+			t.Errorf("after %d parts it is still there: %v", done, err)
+		}
+	}
+}

@@ -40,17 +40,25 @@ func (i *Image) Thaw(p Places) (*child.Process, error) {
 }
 
 func (i *Image) thaw(p Places) (*child.Process, error) {
-	stub, err := openStub()
-	if err != nil {
-		return nil, err
-	}
-	defer stub.Close()
-	slots, release, err := i.fill(p.Files)
+	cmd, release, err := i.stub(p)
 	defer release()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", firstFile+len(slots)))
+	return child.StartWith(cmd, func(pid int) error { return i.build(pid, p) })
+}
+
+// stub is what becomes the process, and stops at its beginning.
+func (i *Image) stub(p Places) (cmd *exec.Cmd, release func(), err error) {
+	slots, releaseSlots, err := i.fill(p.Files)
+	if err != nil {
+		return nil, releaseSlots, err
+	}
+	stub, err := openStub()
+	if err != nil {
+		return nil, releaseSlots, err
+	}
+	cmd = exec.Command(fmt.Sprintf("/proc/self/fd/%d", firstFile+len(slots)))
 	cmd.Args, cmd.Env, cmd.Dir = []string{"dougong-thaw"}, []string{}, "/"
 	cmd.ExtraFiles = append(slots, stub)
 	attr := syscall.SysProcAttr{}
@@ -59,7 +67,7 @@ func (i *Image) thaw(p Places) (*child.Process, error) {
 	}
 	attr.Ptrace = true
 	cmd.SysProcAttr = &attr
-	return child.StartWith(cmd, func(pid int) error { return i.build(pid, p) })
+	return cmd, func() { releaseSlots(); _ = stub.Close() }, nil
 }
 
 // flagsOffset is that of mmap's flags in a step.
@@ -141,23 +149,13 @@ type builder struct {
 }
 
 func (i *Image) build(pid int, p Places) error {
-	memory, err := os.OpenFile(fmt.Sprintf("/proc/%d/mem", pid), os.O_RDWR, 0)
+	t, err := newTracer(pid)
 	if err != nil {
 		return err
 	}
-	defer memory.Close()
-	b := &builder{tracer: &tracer{pid: pid, memory: memory}, image: i, places: p, tids: []int{pid}}
-	if _, err := await(pid); err != nil {
-		return err
-	}
-	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_EXITKILL|unix.PTRACE_O_TRACECLONE); err != nil {
-		return fmt.Errorf("stop stub: %w", err)
-	}
-	if err := unix.PtraceGetRegs(pid, &b.code); err != nil {
-		return fmt.Errorf("read registers: %w", err)
-	}
-	b.code.Rip, b.code.Orig_rax = codeBase, ^uint64(0)
-	for _, part := range []func() error{b.write, b.run, b.finish} {
+	defer t.close()
+	b := &builder{tracer: t, image: i, places: p, tids: []int{pid}}
+	for _, part := range []func() error{b.begin, b.write, b.run, b.finish} {
 		if err := part(); err != nil {
 			b.kill()
 			return err
@@ -166,19 +164,25 @@ func (i *Image) build(pid int, p Places) error {
 	return nil
 }
 
-// kill ends what was made. Threads that are traced have to be waited for, or
-// the process would never be gone.
+// begin waits until the stub has stopped.
+func (b *builder) begin() error {
+	if _, err := b.await(b.pid); err != nil {
+		return err
+	}
+	if err := unix.PtraceSetOptions(b.pid, unix.PTRACE_O_EXITKILL|unix.PTRACE_O_TRACECLONE); err != nil {
+		return fmt.Errorf("stop stub: %w", err)
+	}
+	if err := unix.PtraceGetRegs(b.pid, &b.code); err != nil {
+		return fmt.Errorf("read registers: %w", err)
+	}
+	b.code.Rip, b.code.Orig_rax = codeBase, ^uint64(0)
+	return nil
+}
+
+// kill ends what was made.
 func (b *builder) kill() {
 	_ = unix.Kill(b.pid, unix.SIGKILL)
-	for _, tid := range b.tids[1:] {
-		for {
-			var status unix.WaitStatus
-			_, err := unix.Wait4(tid, &status, unix.WALL, nil)
-			if err != nil && !errors.Is(err, unix.EINTR) || err == nil && !status.Stopped() {
-				break
-			}
-		}
-	}
+	b.awaitOthers()
 }
 
 // write puts the programs into the stub.
@@ -252,7 +256,7 @@ func (b *builder) run() error {
 		return err
 	}
 	for {
-		status, err := await(b.pid)
+		status, err := b.await(b.pid)
 		if err != nil {
 			return err
 		}
@@ -263,7 +267,7 @@ func (b *builder) run() error {
 		if err != nil {
 			return fmt.Errorf("read new thread: %w", err)
 		}
-		if _, err := await(int(tid)); err != nil {
+		if _, err := b.await(int(tid)); err != nil {
 			return err
 		}
 		b.tids = append(b.tids, int(tid))
@@ -365,7 +369,7 @@ func (b *builder) settle(tid int, th thread) error {
 	if err := b.proceed(tid, stepAddress); err != nil {
 		return err
 	}
-	if _, err := await(tid); err != nil {
+	if _, err := b.await(tid); err != nil {
 		return err
 	}
 	if err := b.ended(tid); err != nil {

@@ -28,6 +28,8 @@ const maxXState = 16384
 type tracer struct {
 	pid    int
 	memory *os.File
+	// changes tells that a thread may have stopped or ended.
+	changes chan os.Signal
 }
 
 func ptrace(request, tid int, address, data uintptr) (uintptr, error) {
@@ -36,23 +38,6 @@ func ptrace(request, tid int, address, data uintptr) (uintptr, error) {
 		return 0, errno
 	}
 	return r, nil
-}
-
-// await waits until a thread has stopped.
-func await(tid int) (unix.WaitStatus, error) {
-	for {
-		var status unix.WaitStatus
-		_, err := unix.Wait4(tid, &status, unix.WALL, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return 0, fmt.Errorf("wait for thread %d: %w", tid, err)
-		case !status.Stopped():
-			return status, fmt.Errorf("thread %d ended: status %#x", tid, uint32(status))
-		default:
-			return status, nil
-		}
-	}
 }
 
 // xstate reads the extended registers.
@@ -167,7 +152,7 @@ func (t *tracer) call(tid int, r unix.PtraceRegs, site uint64, number uintptr, a
 	if err := unix.PtraceSingleStep(tid); err != nil {
 		return 0, fmt.Errorf("step: %w", err)
 	}
-	if _, err := await(tid); err != nil {
+	if _, err := t.await(tid); err != nil {
 		return 0, err
 	}
 	if err := unix.PtraceGetRegs(tid, &r); err != nil {
