@@ -40,9 +40,9 @@ var rules = []rule{
 		never: []string{"internal/guest/..."}, except: []string{"internal/guest/...", "cmd/dougong-agent"},
 	},
 	{
-		name: "the guest imports api, transport and oci alone",
+		name: "the guest imports api, transport, oci and idmap alone",
 		from: []string{"internal/guest/..."},
-		only: []string{"internal/guest/...", "api/...", "internal/transport", "internal/oci"},
+		only: []string{"internal/guest/...", "api/...", "internal/transport", "internal/oci", "internal/idmap"},
 	},
 	{name: "nobody imports a command", from: []string{"internal/...", "api/...", "hack/..."}, never: []string{"cmd/..."}},
 	{
@@ -76,8 +76,8 @@ var rules = []rule{
 		only: []string{"internal/qemu", "internal/qmp/...", "internal/vmm", "internal/child", "internal/freeze", "internal/reclaim"},
 	},
 	{
-		name: "planning storage needs the agent's messages alone",
-		from: []string{"internal/storage"}, only: []string{"internal/storage", "api/..."},
+		name: "planning storage needs the agent's messages and mappings of ids alone",
+		from: []string{"internal/storage"}, only: []string{"internal/storage", "api/...", "internal/idmap"},
 	},
 	{
 		name: "a network namespace needs the agent's messages alone",
@@ -97,6 +97,7 @@ var rules = []rule{
 	{name: "leaves", from: []string{"internal/qmp"}, only: []string{"internal/qmp"}},
 	{name: "leaves", from: []string{"internal/seccomp"}, only: []string{"internal/seccomp"}},
 	{name: "leaves", from: []string{"internal/oci"}, only: []string{"internal/oci"}},
+	{name: "leaves", from: []string{"internal/idmap"}, only: []string{"internal/idmap"}},
 	{name: "leaves", from: []string{"internal/config"}, only: []string{"internal/config"}},
 	{name: "leaves", from: []string{"internal/standin"}, only: []string{"internal/standin", "internal/child"}},
 	{name: "leaves", from: []string{"internal/handover"}, only: []string{"internal/handover", "internal/socket"}},
@@ -198,15 +199,15 @@ func TestRulesCanBeBroken(t *testing.T) {
 		"cmd/containerd-shim-dougong-v2": {"net", "net/http", "google.golang.org/grpc/codes"},
 	}
 	want := map[string]string{
-		"the host never imports the guest":                                "internal/qemu depends on internal/guest/agent",
-		"the guest imports api, transport and oci alone":                  "internal/guest/agent depends on internal/config",
-		"the core does not know who asks, nor where images come from":     "internal/sandbox depends on internal/shim",
-		"processes that stay are small":                                   "cmd/containerd-shim-dougong-v2 depends on net/http",
-		"planning storage needs the agent's messages alone":               `there is no package ["internal/storage"] any more`,
-		"the VMM knows nothing of containers":                             "internal/qemu depends on internal/guest/agent",
-		"nobody imports a command":                                        "",
-		"the shim takes no images and is nobody's client":                 `there is no package ["internal/shim"] any more`,
-		"the engine is a client of the sandbox process, not a part of it": `there is no package ["internal/engine"] any more`,
+		"the host never imports the guest":                                      "internal/qemu depends on internal/guest/agent",
+		"the guest imports api, transport, oci and idmap alone":                 "internal/guest/agent depends on internal/config",
+		"the core does not know who asks, nor where images come from":           "internal/sandbox depends on internal/shim",
+		"processes that stay are small":                                         "cmd/containerd-shim-dougong-v2 depends on net/http",
+		"planning storage needs the agent's messages and mappings of ids alone": `there is no package ["internal/storage"] any more`,
+		"the VMM knows nothing of containers":                                   "internal/qemu depends on internal/guest/agent",
+		"nobody imports a command":                                              "",
+		"the shim takes no images and is nobody's client":                       `there is no package ["internal/shim"] any more`,
+		"the engine is a client of the sandbox process, not a part of it":       `there is no package ["internal/engine"] any more`,
 	}
 	for _, r := range rules {
 		if problem, ok := want[r.name]; ok {
