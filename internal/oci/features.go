@@ -12,7 +12,7 @@ import (
 // Features says what of the runtime specification a container can ask for, in
 // the specification's own form.
 func Features() *features.Features {
-	options := slices.Clone(mountFlags)
+	options := slices.Concat(mountFlags, mapOptions)
 	for data := range maps.Values(mountData) {
 		options = append(options, data...)
 	}
@@ -36,7 +36,7 @@ func Features() *features.Features {
 			Selinux:  &features.Selinux{Enabled: &no},
 			IntelRdt: &features.IntelRdt{Enabled: &no},
 			MountExtensions: &features.MountExtensions{
-				IDMap: &features.IDMap{Enabled: &no},
+				IDMap: &features.IDMap{Enabled: &yes},
 			},
 		},
 	}

@@ -47,13 +47,15 @@ var processFields = []Field{
 	refuse("process.execCPUAffinity", "host CPU numbers mean nothing in the guest"),
 }
 
+const mapped = "of a bind: the owners of the host's files are mapped where they are shared with the VM, or by the guest where it mounts them itself, and device nodes of every machine stay root's; refused for other types"
+
 var mountFields = []Field{
 	keep("mounts[].destination"),
 	turn("mounts[].type", "proc, sysfs, cgroup, tmpfs, mqueue and devpts are made in the guest (cgroup2 becomes cgroup); a bind is handed to the sandbox; others are refused", "TestGuestMountTypes"),
 	turn("mounts[].source", "of a bind: attached to the VM by the sandbox; of others: a mere name", "TestGuestBinds"),
-	turn("mounts[].options", "known options only; shared propagation and id-mapping cannot cross the VM boundary and are refused", "TestGuestMountOptions"),
-	refuse("mounts[].uidMappings", "id-mapped mounts cannot cross the VM boundary"),
-	refuse("mounts[].gidMappings", "id-mapped mounts cannot cross the VM boundary"),
+	turn("mounts[].options", "known options only; shared propagation cannot cross the VM boundary and is refused; idmap and ridmap are as the mappings; a sysfs is read-only for a container with a user namespace, to which the VM's network does not belong", "TestGuestMountOptions"),
+	turn("mounts[].uidMappings", mapped, "TestGuestMountOwners"),
+	turn("mounts[].gidMappings", mapped, "TestGuestMountOwners"),
 }
 
 var hookFields = []Field{

@@ -78,6 +78,8 @@ type Bind struct {
 	// ReadOnly is what Options say about writing; the share on the host must
 	// be read-only too.
 	ReadOnly bool
+	// Owners is how the owners of files are mapped before the container sees them.
+	Owners Owners `json:",omitzero"`
 }
 
 // Guest translates a host spec into what the guest gets. The host spec is not

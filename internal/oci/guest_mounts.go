@@ -40,15 +40,22 @@ var mountData = map[string][]string{
 	"bind":   nil,
 }
 
-func guestMounts(plan *GuestPlan, _ GuestOptions) error {
+func guestMounts(plan *GuestPlan, opts GuestOptions) error {
 	for i := range plan.Spec.Mounts {
 		m := &plan.Spec.Mounts[i]
 		if !strings.HasPrefix(m.Destination, "/") {
 			return invalid("mounts[%d].destination %q is not an absolute path", i, m.Destination)
 		}
 		m.Type = mountType(*m)
-		if err := checkMount(i, *m); err != nil {
+		owners, err := takeOwners(i, m, plan.Spec.Linux)
+		if err == nil {
+			err = checkMount(i, *m)
+		}
+		if err != nil {
 			return err
+		}
+		if m.Type == "sysfs" && !opts.OwnNetwork && hasUsers(plan.Spec.Linux) {
+			m.Options = append(slices.DeleteFunc(m.Options, func(o string) bool { return o == "rw" }), "ro")
 		}
 		if m.Type != "bind" {
 			continue
@@ -62,11 +69,18 @@ func guestMounts(plan *GuestPlan, _ GuestOptions) error {
 		if !inGuest(*m) {
 			plan.Binds = append(plan.Binds, Bind{
 				Index: i, Source: m.Source, Destination: m.Destination,
-				Options: slices.Clone(m.Options), ReadOnly: readOnly(m.Options),
+				Options: slices.Clone(m.Options), ReadOnly: readOnly(m.Options), Owners: owners,
 			})
 		}
 	}
 	return nil
+}
+
+// hasUsers reports whether a container has a user namespace. Without a network
+// namespace that belongs to it, it cannot mount a sysfs: crun shows it the machine's,
+// if it is to be for reading only. Nothing in that is such a container's to write to.
+func hasUsers(linux *specs.Linux) bool {
+	return slices.ContainsFunc(linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
 }
 
 // mountType is the type the guest mounts: a spec may call a bind "none", or

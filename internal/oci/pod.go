@@ -89,6 +89,10 @@ func Pod(host *specs.Spec) (*PodPlan, error) {
 	}
 	if seen[specs.UserNamespace] {
 		plan.Users = &UserNamespace{UIDs: host.Linux.UIDMappings, GIDs: host.Linux.GIDMappings}
+		if !hasRoot(plan.Users.UIDs) || !hasRoot(plan.Users.GIDs) {
+			return nil, invalid("the pod's user namespace has no root: linux.uidMappings and gidMappings must map id 0")
+		}
+		plan.allowPing()
 	}
 	if host.Hooks != nil {
 		hooks := *host.Hooks
@@ -96,6 +100,21 @@ func Pod(host *specs.Spec) (*PodPlan, error) {
 		plan.Hooks = &hooks
 	}
 	return plan, nil
+}
+
+// pingGroups are the groups that may ping without a right to all packets.
+const pingGroups = "net.ipv4.ping_group_range"
+
+// allowPing has the containers of a pod with a user namespace ping without raw
+// sockets: the network is the VM's, over which no right in that namespace counts.
+func (p *PodPlan) allowPing() {
+	if _, set := p.Sysctls[pingGroups]; !set {
+		p.Sysctls[pingGroups] = "0 2147483647"
+	}
+}
+
+func hasRoot(ids []specs.LinuxIDMapping) bool {
+	return slices.ContainsFunc(ids, func(m specs.LinuxIDMapping) bool { return m.ContainerID == 0 && m.Size > 0 })
 }
 
 // dotted names sysctls with dots, as they may come with slashes too.

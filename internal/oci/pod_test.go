@@ -73,6 +73,17 @@ func TestPod(t *testing.T) {
 	if diff := cmp.Diff(&UserNamespace{UIDs: mapping, GIDs: mapping}, plan.Users); diff != "" {
 		t.Error(diff)
 	}
+	if got := plan.Sysctls[pingGroups]; got != "0 2147483647" {
+		t.Errorf("groups that may ping are %q", got)
+	}
+	spec.Linux.Sysctl[pingGroups] = "1 0"
+	if plan, err := Pod(spec); err != nil || plan.Sysctls[pingGroups] != "1 0" {
+		t.Errorf("what the pod asks for becomes %+v, %v", plan, err)
+	}
+	spec.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 1, HostID: 1000, Size: 10}}
+	if _, err := Pod(spec); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "no root") {
+		t.Errorf("a namespace without root gives %v", err)
+	}
 	if len(plan.Hooks.Poststop) != 1 || len(plan.Hooks.StartContainer) != 0 {
 		t.Errorf("hooks are %+v", plan.Hooks)
 	}

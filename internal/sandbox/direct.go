@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/qemu"
 	"dougong.dev/dougong/internal/storage"
@@ -30,7 +31,7 @@ type directVolume struct {
 }
 
 // direct is the volume that is written down for a directory, nil without one.
-func (s *Sandbox) direct(source string) (*guestVolume, error) {
+func (s *Sandbox) direct(source string, owners idmap.Map) (*guestVolume, error) {
 	if s.opts.DirectDir == "" {
 		return nil, nil
 	}
@@ -38,18 +39,23 @@ func (s *Sandbox) direct(source string) (*guestVolume, error) {
 	if !ok || err != nil {
 		return nil, err
 	}
-	return s.volume(source, func(name string) (*guestVolume, error) {
+	key := volumeKey{source: source}
+	v, err := s.volume(key, func(name string) (*guestVolume, error) {
 		direct := &directVolume{Direct: d, sandbox: s, name: name}
 		v := &guestVolume{name: name}
 		v.make = func(ctx context.Context) error {
 			err := direct.make(ctx)
 			if err != nil {
-				s.dropVolume(source, v)
+				s.dropVolume(key, v)
 			}
 			return err
 		}
 		return v, nil
 	})
+	if err != nil || owners.IsZero() {
+		return v, err
+	}
+	return s.shownAs(source, v, owners)
 }
 
 // make plugs the disk in, where it stays until the sandbox ends, and has the
@@ -61,7 +67,7 @@ func (v *directVolume) make(ctx context.Context) error {
 		return nil
 	}
 	s := v.sandbox
-	if err := s.changeVolume(ctx, v.name, []*agentapi.VolumeChange{{Path: ".", Kind: agentapi.VolumeChange_KIND_DIRECTORY, Mode: 0o700}}); err != nil {
+	if err := s.volumePlace(ctx, v.name); err != nil {
 		return err
 	}
 	number, _ := strconv.Atoi(v.name)

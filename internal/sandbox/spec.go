@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/seccomp"
 	"dougong.dev/dougong/internal/storage"
@@ -69,8 +70,13 @@ func guestPlan(options oci.GuestOptions, bundle string, host *specs.Spec) (*oci.
 			m := &plan.Spec.Mounts[b.Index]
 			m.Options = oci.WithoutRecursion(m.Options)
 		}
+		owners, err := idmap.Of(b.Owners.UIDs, b.Owners.GIDs)
+		if err != nil {
+			return nil, nil, fmt.Errorf("mount %s: %w", b.Destination, err)
+		}
 		binds = append(binds, specBind{index: b.Index, bind: storage.Bind{
 			Source: b.Source, ReadOnly: b.ReadOnly, ReadOnlyBelow: slices.Contains(b.Options, "rro"), Recursive: slices.Contains(b.Options, "rbind"),
+			Owners: owners, OwnersBelow: b.Owners.Below,
 		}})
 	}
 	return plan, binds, nil

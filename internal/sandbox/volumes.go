@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 	"dougong.dev/dougong/internal/oci"
 	"dougong.dev/dougong/internal/storage"
 	"dougong.dev/dougong/internal/volume"
@@ -27,14 +28,23 @@ type volumes struct {
 	follower *volume.Follower
 	// last is the number of the latest of those below, by which it is called.
 	last int
-	// own are those that the guest has of its own, by their paths on the host.
-	own map[string]*guestVolume
+	// own are those that the guest has of its own.
+	own map[volumeKey]*guestVolume
+}
+
+// volumeKey tells volumes apart: by their paths on the host, and where the guest
+// needs one for each by how their owners are mapped.
+type volumeKey struct {
+	source string
+	owners idmap.Map
 }
 
 // guestVolume is a volume that the guest has of its own. It is made when the
 // first container needs it, and stays until the sandbox ends.
 type guestVolume struct {
 	name string
+	// owners is how those that the host has were mapped when it was made.
+	owners idmap.Map
 	// make makes it in the guest, or finds that it is there.
 	make func(context.Context) error
 }
@@ -79,21 +89,22 @@ func (c *Container) guestVolume(b storage.Bind, wanted bool) (v *guestVolume, be
 		return nil, "", fmt.Errorf("it is to be followed, but can be written to; a copy in the guest must be read-only: %w", errdefs.ErrInvalidArgument)
 	}
 	if c.role == oci.PodContainer {
-		if v, err := s.direct(b.Source); v != nil || err != nil {
+		if v, err := s.direct(b.Source, b.Owners); v != nil || err != nil {
 			return v, "", err
 		}
 		if m, top, ok := volume.MemoryOf(b.Source); ok {
 			if m.PageSize > 0 && len(c.pages) == 0 {
 				slog.Warn("container has a volume of huge pages and no limits of them, so none are reserved", "sandbox", s.opts.ID, "container", c.ID)
 			}
-			return s.memoryVolume(m, top), m.SubPath, nil
+			v, err := s.memoryVolume(m, top, b.Owners)
+			return v, m.SubPath, err
 		}
 	}
 	published := c.role == oci.PodContainer && s.opts.Follow.Bytes > 0 && b.ReadOnly && volume.KindOf(b.Source) == volume.Published
 	if !wanted && !published {
 		return nil, "", nil
 	}
-	v, err = s.followed(b.Source)
+	v, err = s.followed(b.Source, b.Owners)
 	if err != nil {
 		// It is of use without events, too.
 		slog.Warn("volume shows no events of the host's changes", "sandbox", s.opts.ID, "container", c.ID, "volume", b.Source, "error", err)
@@ -114,10 +125,10 @@ func (c *Container) makeVolumes(ctx context.Context) error {
 
 // volume returns the volume of a path of the host, made by make when there is
 // none yet.
-func (s *Sandbox) volume(source string, make func(name string) (*guestVolume, error)) (*guestVolume, error) {
+func (s *Sandbox) volume(key volumeKey, make func(name string) (*guestVolume, error)) (*guestVolume, error) {
 	s.volumes.mu.Lock()
 	defer s.volumes.mu.Unlock()
-	if v := s.volumes.own[source]; v != nil {
+	if v := s.volumes.own[key]; v != nil {
 		return v, nil
 	}
 	s.volumes.last++
@@ -126,29 +137,29 @@ func (s *Sandbox) volume(source string, make func(name string) (*guestVolume, er
 		return nil, err
 	}
 	if s.volumes.own == nil {
-		s.volumes.own = map[string]*guestVolume{}
+		s.volumes.own = map[volumeKey]*guestVolume{}
 	}
-	s.volumes.own[source] = v
+	s.volumes.own[key] = v
 	return v, nil
 }
 
 // dropVolume forgets a volume that could not be made: the next container that
 // names it begins anew.
-func (s *Sandbox) dropVolume(source string, v *guestVolume) {
+func (s *Sandbox) dropVolume(key volumeKey, v *guestVolume) {
 	s.volumes.mu.Lock()
 	defer s.volumes.mu.Unlock()
-	if s.volumes.own[source] == v {
-		delete(s.volumes.own, source)
+	if s.volumes.own[key] == v {
+		delete(s.volumes.own, key)
 	}
 }
 
 // followed is the copy of a directory of the host.
-func (s *Sandbox) followed(source string) (*guestVolume, error) {
-	return s.volume(source, func(name string) (*guestVolume, error) {
+func (s *Sandbox) followed(source string, owners idmap.Map) (*guestVolume, error) {
+	return s.volume(volumeKey{source, owners}, func(name string) (*guestVolume, error) {
 		if err := s.startFollower(); err != nil {
 			return nil, err
 		}
-		v, err := s.volumes.follower.Follow(name, source)
+		v, err := s.volumes.follower.Follow(name, source, owners)
 		if err != nil {
 			return nil, err
 		}
@@ -182,23 +193,28 @@ func (s *Sandbox) startFollower() error {
 }
 
 // memoryVolume is a file system in the guest's memory in the place of one in
-// the host's.
-func (s *Sandbox) memoryVolume(m volume.Memory, source string) *guestVolume {
-	v, _ := s.volume(source, func(name string) (*guestVolume, error) {
+// the host's. It is one for all containers: the kernel of the guest cannot show it
+// to each under other owners.
+func (s *Sandbox) memoryVolume(m volume.Memory, source string, owners idmap.Map) (*guestVolume, error) {
+	m.UID, m.GID = owners.Owner(m.UID, m.GID)
+	v, _ := s.volume(volumeKey{source: source}, func(name string) (*guestVolume, error) {
 		own := &memoryVolume{sandbox: s, name: name}
-		return &guestVolume{name: name, make: own.mount(m)}, nil
+		return &guestVolume{name: name, owners: owners, make: own.mount(m)}, nil
 	})
+	if v.owners != owners {
+		return nil, fmt.Errorf("it is memory of the guest, which another container has with other owners (%s): %w", v.owners, errdefs.ErrNotImplemented)
+	}
 	if m.SubPath == "" {
-		return v
+		return v, nil
 	}
 	inner := *v
 	inner.make = func(ctx context.Context) error {
 		if err := v.make(ctx); err != nil {
 			return err
 		}
-		return s.changeVolume(ctx, v.name, m.Directories(source))
+		return s.changeVolume(ctx, v.name, m.Directories(source, owners))
 	}
-	return &inner
+	return &inner, nil
 }
 
 // memoryVolume is mounted once.
@@ -217,8 +233,7 @@ func (v *memoryVolume) mount(m volume.Memory) func(context.Context) error {
 			return nil
 		}
 		s := v.sandbox
-		// The place comes first: the file system that it is in may not be there yet.
-		if err := s.changeVolume(ctx, v.name, []*agentapi.VolumeChange{{Path: ".", Kind: agentapi.VolumeChange_KIND_DIRECTORY, Mode: 0o700}}); err != nil {
+		if err := s.volumePlace(ctx, v.name); err != nil {
 			return err
 		}
 		mount := m.Mount(path.Join(oci.GuestVolumes, v.name), uint64(s.opts.Sizing.Max.MemoryMiB)<<20)
@@ -228,6 +243,12 @@ func (v *memoryVolume) mount(m volume.Memory) func(context.Context) error {
 		v.made = true
 		return nil
 	}
+}
+
+// volumePlace makes the directory that a volume is mounted on. It comes first: the
+// file system that it is in may not be there yet.
+func (s *Sandbox) volumePlace(ctx context.Context, name string) error {
+	return s.changeVolume(ctx, name, []*agentapi.VolumeChange{{Path: ".", Kind: agentapi.VolumeChange_KIND_DIRECTORY, Mode: 0o700}})
 }
 
 func (s *Sandbox) changeVolume(ctx context.Context, name string, changes []*agentapi.VolumeChange) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // containerd's erofs snapshotter describes an overlay by mounts that end with
@@ -55,8 +56,12 @@ func (p *Plan) referring(r Request) error {
 		if err != nil || below != "" || !slices.Contains(top.Options, "ro") {
 			return fmt.Errorf("root file system of container %s: bind of %q: %w", r.ContainerID, top.Source, errdefs.ErrNotImplemented)
 		}
+		_, owners, err := takeOwners(top.Options)
+		if err != nil {
+			return fmt.Errorf("root file system of container %s: %w", r.ContainerID, err)
+		}
 		p.Rootfs = &agentapi.Rootfs{Writable: r.memory()}
-		return p.lowers(r, mounts, first, last)
+		return p.lowers(r, mounts, first, last, owners)
 	case "format/mkdir/overlay", "format/overlay":
 		return p.overlay(r, mounts, top)
 	}
@@ -69,7 +74,11 @@ var overlayOptions = []string{"index", "metacopy", "redirect_dir", "volatile", "
 
 func (p *Plan) overlay(r Request, mounts []Mount, top Mount) error {
 	var upper, work, lower string
-	for _, o := range top.Options {
+	options, owners, err := takeOwners(top.Options)
+	if err != nil {
+		return fmt.Errorf("root file system of container %s: %w", r.ContainerID, err)
+	}
+	for _, o := range options {
 		key, value, _ := strings.Cut(o, "=")
 		switch {
 		case key == "upperdir":
@@ -88,7 +97,7 @@ func (p *Plan) overlay(r Request, mounts []Mount, top Mount) error {
 		return err
 	}
 	p.Rootfs = &agentapi.Rootfs{}
-	if err := p.lowers(r, mounts, first, last); err != nil {
+	if err := p.lowers(r, mounts, first, last, owners); err != nil {
 		return err
 	}
 	p.Rootfs.Writable, err = p.upper(r, mounts, upper, work)
@@ -96,7 +105,7 @@ func (p *Plan) overlay(r Request, mounts []Mount, top Mount) error {
 }
 
 // lowers plans the mounts from first to last, the topmost first, as disks.
-func (p *Plan) lowers(r Request, mounts []Mount, first, last int) error {
+func (p *Plan) lowers(r Request, mounts []Mount, first, last int, owners idmap.Map) error {
 	step := 1
 	if last < first {
 		step = -1
@@ -110,6 +119,7 @@ func (p *Plan) lowers(r Request, mounts []Mount, first, last int) error {
 		if err != nil {
 			return err
 		}
+		lower.Uids, lower.Gids = OwnerMessages(owners)
 		p.Rootfs.Lowers = append(p.Rootfs.Lowers, lower)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 const (
@@ -43,6 +44,11 @@ type Bind struct {
 	ReadOnlyBelow bool
 	// Recursive takes the mounts below Source along.
 	Recursive bool
+	// Owners maps the owners of files on the host to those that the guest sees, and
+	// the other way round for files that the guest makes.
+	Owners idmap.Map
+	// OwnersBelow extends Owners to the mounts below Source.
+	OwnersBelow bool
 	// Name is that of the entry in the share; empty for one of the container's own.
 	Name string
 }
@@ -73,6 +79,10 @@ type Entry struct {
 	Mount Mount
 	// ReadOnly, ReadOnlyBelow and Recursive are as in Bind.
 	ReadOnly, ReadOnlyBelow, Recursive bool
+	// Owners and OwnersBelow are, too. Of an overlay they are those of its lower
+	// directories: the upper one has such owners already.
+	Owners      idmap.Map
+	OwnersBelow bool
 }
 
 // Plan says what to attach and what to tell the guest.
@@ -120,6 +130,7 @@ func New(r Request) (*Plan, error) {
 		p.Entries = append(p.Entries, Entry{
 			Name: name, Mount: Mount{Type: "bind", Source: b.Source},
 			ReadOnly: b.ReadOnly, ReadOnlyBelow: b.ReadOnlyBelow, Recursive: b.Recursive,
+			Owners: b.Owners, OwnersBelow: b.OwnersBelow,
 		})
 		p.BindSources = append(p.BindSources, path.Join(GuestShare, name))
 	}
@@ -173,7 +184,12 @@ func (p *Plan) lower(r Request, i int, m Mount) (*agentapi.Mount, bool, error) {
 		return &agentapi.Mount{Type: m.Type, Source: serialPrefix + serial, Options: options}, !readOnly, nil
 	case m.Type == "bind" || m.Type == "overlay":
 		name := fmt.Sprintf("%s/rootfs-%d", r.ContainerID, i)
-		p.Entries = append(p.Entries, Entry{Name: name, Mount: m, ReadOnly: readOnly, ReadOnlyBelow: readOnly, Recursive: slices.Contains(m.Options, "rbind")})
+		e := Entry{Name: name, Mount: m, ReadOnly: readOnly, ReadOnlyBelow: readOnly, Recursive: slices.Contains(m.Options, "rbind")}
+		var err error
+		if e.Mount.Options, e.Owners, err = takeOwners(m.Options); err != nil {
+			return nil, false, fmt.Errorf("root file system at %q: %w", m.Source, err)
+		}
+		p.Entries = append(p.Entries, e)
 		return &agentapi.Mount{Type: "bind", Source: path.Join(GuestShare, name)}, !readOnly, nil
 	}
 	return nil, false, fmt.Errorf("root file system of type %q at %q: %w", m.Type, m.Source, errdefs.ErrNotImplemented)

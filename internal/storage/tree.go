@@ -12,6 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // Tree is the directory that a sandbox shares with its guest. Every host
@@ -24,6 +26,8 @@ type Tree struct {
 	closed bool
 	// present are the names of the entries that are there.
 	present map[string]bool
+	// owners are the user namespaces by which the kernel is told of mappings.
+	owners map[idmap.Map]*os.File
 }
 
 // NewTree makes dir the root of a tree. Later mounts below it propagate to
@@ -51,6 +55,7 @@ func (t *Tree) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
+	t.dropOwners()
 	// Detaching a mount takes those below it along.
 	err := unix.Unmount(t.dir, unix.MNT_DETACH)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
@@ -97,22 +102,27 @@ func (t *Tree) AddFrom(v *View, e Entry) error {
 	if t.present[e.Name] {
 		return nil
 	}
-	target := filepath.Join(t.dir, e.Name)
-	if err := mountFrom(v, target, e); err != nil {
+	owners, err := t.namespace(e.Owners)
+	if err == nil {
+		err = t.mountFrom(v, e, owners)
+	}
+	if err != nil {
 		return err
 	}
 	t.present[e.Name] = true
 	return nil
 }
 
-// mountFrom makes the mount point of an entry and mounts it there.
-func mountFrom(v *View, target string, e Entry) error {
+// mountFrom makes the mount point of an entry and mounts it there. owners is nil
+// where none are mapped.
+func (t *Tree) mountFrom(v *View, e Entry, owners *os.File) error {
+	target := filepath.Join(t.dir, e.Name)
 	var isDir bool
 	var tree *os.File
 	err := v.Do(func() (err error) {
 		isDir, err = isDirectory(e.Mount)
 		if err == nil && e.Mount.Type == "bind" {
-			tree, err = takeTree(e)
+			tree, err = takeTree(e, owners)
 		}
 		return err
 	})
@@ -125,9 +135,12 @@ func mountFrom(v *View, target string, e Entry) error {
 	if err := makeTarget(target, isDir); err != nil {
 		return fmt.Errorf("make mount point of %s: %w", e.Mount.Source, err)
 	}
-	if tree != nil {
+	switch {
+	case tree != nil:
 		err = putTree(tree, target)
-	} else {
+	case owners != nil:
+		err = t.mountMapped(target, e, owners)
+	default:
 		err = mountEntry(target, e)
 	}
 	if err != nil {
@@ -238,6 +251,9 @@ func makeTarget(target string, isDir bool) error {
 // mountEntry mounts what is no bind.
 func mountEntry(target string, e Entry) error {
 	options := strings.Join(e.Mount.Options, ",")
+	if e.Mount.Type == "overlay" && len(options) > maxOptions {
+		return mountLong(target, e)
+	}
 	var flags uintptr
 	if e.ReadOnly {
 		flags = unix.MS_RDONLY

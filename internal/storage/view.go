@@ -7,6 +7,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // View is a mount namespace in which paths of the host are meant; nil stands for
@@ -61,7 +63,9 @@ func (v *View) onThread(f func() error) error {
 // takeTree copies the mount of an entry, to be put elsewhere. What is read-only
 // is so from the first moment: copies of a mount that others have, as the file
 // sharing daemon does, do not follow when the one here is changed.
-func takeTree(e Entry) (*os.File, error) {
+//
+// owners, unless nil, is a namespace that maps those of the files.
+func takeTree(e Entry, owners *os.File) (*os.File, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if e.Recursive {
 		flags |= unix.AT_RECURSIVE
@@ -76,6 +80,11 @@ func takeTree(e Entry) (*os.File, error) {
 	slave := &unix.MountAttr{Propagation: unix.MS_SLAVE}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, slave); err != nil {
 		return nil, errors.Join(fmt.Errorf("part %s from the host's mounts: %w", e.Mount.Source, err), tree.Close())
+	}
+	if owners != nil {
+		if err := idmap.Set(tree, owners, e.OwnersBelow); err != nil {
+			return nil, errors.Join(fmt.Errorf("mount for a container: %w", err), tree.Close())
+		}
 	}
 	if e.ReadOnly {
 		if err := setReadOnly(fd, e.ReadOnlyBelow); err != nil {

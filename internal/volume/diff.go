@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // step is one change from a listing to the next, without the content.
@@ -80,9 +81,9 @@ const (
 	batch = 1 << 20
 )
 
-// send hands the changes of steps to apply, several at a time. It returns the
-// paths of files that have gone meanwhile, and are left out.
-func send(root *os.Root, all []step, apply func([]*agentapi.VolumeChange) error) (missing []string, err error) {
+// send hands the changes of steps to apply, several at a time, with owners mapped.
+// It returns the paths of files that have gone meanwhile, and are left out.
+func send(root *os.Root, owners idmap.Map, all []step, apply func([]*agentapi.VolumeChange) error) (missing []string, err error) {
 	var changes []*agentapi.VolumeChange
 	size := 0
 	flush := func() error {
@@ -94,6 +95,7 @@ func send(root *os.Root, all []step, apply func([]*agentapi.VolumeChange) error)
 		return err
 	}
 	add := func(c *agentapi.VolumeChange) error {
+		c.Uid, c.Gid = owners.Owner(c.Uid, c.Gid)
 		changes = append(changes, c)
 		if size += len(c.Content) + len(c.Path) + 64; size < batch {
 			return nil

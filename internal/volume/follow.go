@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 const (
@@ -56,6 +57,7 @@ type Volume struct {
 	follower *Follower
 	dir      string
 	root     *os.Root
+	owners   idmap.Map
 
 	mu sync.Mutex
 	// known is what the guest has, nil before it has anything.
@@ -87,13 +89,13 @@ func (f *Follower) Close() error {
 }
 
 // Follow watches a directory from now on. An error says why no copy can be kept
-// of it; the guest has none before Sync.
-func (f *Follower) Follow(name, dir string) (*Volume, error) {
+// of it; the guest has none before Sync. In the copy, owners are mapped.
+func (f *Follower) Follow(name, dir string, owners idmap.Map) (*Volume, error) {
 	root, err := pin(dir)
 	if err != nil {
 		return nil, fmt.Errorf("follow %s: %w", dir, err)
 	}
-	v := &Volume{Name: name, follower: f, dir: dir, root: root}
+	v := &Volume{Name: name, follower: f, dir: dir, root: root, owners: owners}
 	if _, err := scan(root, f.limits, false, f.watch(v)); err != nil {
 		f.forget(v)
 		return nil, errors.Join(fmt.Errorf("follow %s: %w", dir, err), root.Close())
@@ -220,7 +222,7 @@ func (v *Volume) sync(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		missing, err := send(v.root, steps(v.known, next), func(changes []*agentapi.VolumeChange) error {
+		missing, err := send(v.root, v.owners, steps(v.known, next), func(changes []*agentapi.VolumeChange) error {
 			return v.follower.apply(ctx, v.Name, changes)
 		})
 		if err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 var limits = Limits{Bytes: 1 << 20, Entries: 64}
@@ -89,7 +90,7 @@ func follows(t *testing.T, dir string) (*guest, *Volume) {
 	f, err := NewFollower(limits, g.apply)
 	check(t, err)
 	t.Cleanup(func() { check(t, f.Close()) })
-	v, err := f.Follow("v", dir)
+	v, err := f.Follow("v", dir, idmap.Map{})
 	check(t, err)
 	if len(g.all()) > 0 {
 		t.Error("the guest has something before it is asked for")
@@ -241,7 +242,7 @@ func TestWhatIsNotFollowed(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "v")
 		check(t, os.Mkdir(dir, 0o755))
 		fill(dir)
-		if _, err := f.Follow("v", dir); err == nil {
+		if _, err := f.Follow("v", dir, idmap.Map{}); err == nil {
 			t.Errorf("%s is followed", name)
 		}
 		f.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // Memory is a file system in memory that the kubelet has made for a pod. The
@@ -126,8 +127,8 @@ func (m Memory) Mount(target string, most uint64) *agentapi.Mount {
 }
 
 // Directories are those on the way to the sub path in the volume, as the kubelet
-// has made them on the host.
-func (m Memory) Directories(volume string) []*agentapi.VolumeChange {
+// has made them on the host, with their owners mapped.
+func (m Memory) Directories(volume string, owners idmap.Map) []*agentapi.VolumeChange {
 	var changes []*agentapi.VolumeChange
 	path := ""
 	for part := range strings.SplitSeq(m.SubPath, "/") {
@@ -137,6 +138,7 @@ func (m Memory) Directories(volume string) []*agentapi.VolumeChange {
 		if unix.Lstat(filepath.Join(volume, path), &st) == nil {
 			c.Mode, c.Uid, c.Gid, c.MtimeUnixNano = st.Mode&0o7777, st.Uid, st.Gid, st.Mtim.Nano()
 		}
+		c.Uid, c.Gid = owners.Owner(c.Uid, c.Gid)
 		changes = append(changes, c)
 	}
 	return changes

@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
+
+	"dougong.dev/dougong/internal/idmap"
 )
 
 func emptyDir(t *testing.T) (pod, dir string) {
@@ -87,8 +89,8 @@ func TestSubPathsOfMemory(t *testing.T) {
 	if !ok || volume != dir || m.SubPath != "a dir/b" {
 		t.Fatalf("%+v of %s, %v", m, volume, ok)
 	}
-	changes := m.Directories(volume)
-	if len(changes) != 2 || changes[0].Path != "a dir" || changes[1].Path != "a dir/b" || changes[1].Uid != 5 || changes[1].Gid != 6 || changes[1].Mode != 0o700 || !changes[1].Missing {
+	changes := m.Directories(volume, idmap.Map{UIDs: "0:1000:10", GIDs: "0:2000:10"})
+	if len(changes) != 2 || changes[0].Path != "a dir" || changes[1].Path != "a dir/b" || changes[1].Uid != 1005 || changes[1].Gid != 2006 || changes[1].Mode != 0o700 || !changes[1].Missing {
 		t.Errorf("%v", changes)
 	}
 }

@@ -588,7 +588,12 @@ type Mount struct {
 	Options []string `protobuf:"bytes,4,rep,name=options,proto3" json:"options,omitempty"`
 	// Group that everything in the file system is given to, with the right to
 	// write, unless its top directory has it already; 0 leaves it alone.
-	Group         uint32 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
+	Group uint32 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
+	// How the owners of files are mapped: ids that they have, as in a container, to
+	// those that are shown. There are both or none. A file system whose kernel cannot
+	// do that is refused.
+	Uids          []*IDMapping `protobuf:"bytes,6,rep,name=uids,proto3" json:"uids,omitempty"`
+	Gids          []*IDMapping `protobuf:"bytes,7,rep,name=gids,proto3" json:"gids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -656,6 +661,20 @@ func (x *Mount) GetGroup() uint32 {
 		return x.Group
 	}
 	return 0
+}
+
+func (x *Mount) GetUids() []*IDMapping {
+	if x != nil {
+		return x.Uids
+	}
+	return nil
+}
+
+func (x *Mount) GetGids() []*IDMapping {
+	if x != nil {
+		return x.Gids
+	}
+	return nil
 }
 
 type MountRequest struct {
@@ -2462,13 +2481,15 @@ const file_agent_v1_agent_proto_rawDesc = "" +
 	"\tNeighbour\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x10\n" +
 	"\x03mac\x18\x02 \x01(\tR\x03mac\x12\x16\n" +
-	"\x06device\x18\x03 \x01(\tR\x06device\"{\n" +
+	"\x06device\x18\x03 \x01(\tR\x06device\"\xdd\x01\n" +
 	"\x05Mount\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\tR\x06source\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x18\n" +
 	"\aoptions\x18\x04 \x03(\tR\aoptions\x12\x14\n" +
-	"\x05group\x18\x05 \x01(\rR\x05group\"?\n" +
+	"\x05group\x18\x05 \x01(\rR\x05group\x12/\n" +
+	"\x04uids\x18\x06 \x03(\v2\x1b.dougong.agent.v1.IDMappingR\x04uids\x12/\n" +
+	"\x04gids\x18\a \x03(\v2\x1b.dougong.agent.v1.IDMappingR\x04gids\"?\n" +
 	"\fMountRequest\x12/\n" +
 	"\x06mounts\x18\x01 \x03(\v2\x17.dougong.agent.v1.MountR\x06mounts\"\x0f\n" +
 	"\rMountResponse\"*\n" +
@@ -2662,53 +2683,55 @@ var file_agent_v1_agent_proto_depIdxs = []int32{
 	5,  // 4: dougong.agent.v1.SetNetworkRequest.interfaces:type_name -> dougong.agent.v1.Interface
 	6,  // 5: dougong.agent.v1.SetNetworkRequest.routes:type_name -> dougong.agent.v1.Route
 	7,  // 6: dougong.agent.v1.SetNetworkRequest.neighbours:type_name -> dougong.agent.v1.Neighbour
-	8,  // 7: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
-	8,  // 8: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
-	14, // 9: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
-	8,  // 10: dougong.agent.v1.Writable.mount:type_name -> dougong.agent.v1.Mount
-	13, // 11: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
-	15, // 12: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
-	17, // 13: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
-	23, // 14: dougong.agent.v1.HoldNamespacesRequest.uids:type_name -> dougong.agent.v1.IDMapping
-	23, // 15: dougong.agent.v1.HoldNamespacesRequest.gids:type_name -> dougong.agent.v1.IDMapping
-	29, // 16: dougong.agent.v1.ReserveHugePagesRequest.pages:type_name -> dougong.agent.v1.HugePages
-	33, // 17: dougong.agent.v1.ChangeVolumeRequest.changes:type_name -> dougong.agent.v1.VolumeChange
-	0,  // 18: dougong.agent.v1.VolumeChange.kind:type_name -> dougong.agent.v1.VolumeChange.Kind
-	1,  // 19: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
-	3,  // 20: dougong.agent.v1.Agent.SetNetwork:input_type -> dougong.agent.v1.SetNetworkRequest
-	9,  // 21: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
-	11, // 22: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
-	16, // 23: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
-	19, // 24: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
-	21, // 25: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
-	24, // 26: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
-	26, // 27: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
-	28, // 28: dougong.agent.v1.Agent.ReserveHugePages:input_type -> dougong.agent.v1.ReserveHugePagesRequest
-	31, // 29: dougong.agent.v1.Agent.ChangeVolume:input_type -> dougong.agent.v1.ChangeVolumeRequest
-	34, // 30: dougong.agent.v1.Agent.VolumeStats:input_type -> dougong.agent.v1.VolumeStatsRequest
-	36, // 31: dougong.agent.v1.Agent.GrowVolume:input_type -> dougong.agent.v1.GrowVolumeRequest
-	38, // 32: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
-	40, // 33: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
-	2,  // 34: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
-	4,  // 35: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
-	10, // 36: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
-	12, // 37: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
-	18, // 38: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
-	20, // 39: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
-	22, // 40: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
-	25, // 41: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
-	27, // 42: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
-	30, // 43: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
-	32, // 44: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
-	35, // 45: dougong.agent.v1.Agent.VolumeStats:output_type -> dougong.agent.v1.VolumeStatsResponse
-	37, // 46: dougong.agent.v1.Agent.GrowVolume:output_type -> dougong.agent.v1.GrowVolumeResponse
-	39, // 47: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
-	41, // 48: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
-	34, // [34:49] is the sub-list for method output_type
-	19, // [19:34] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	23, // 7: dougong.agent.v1.Mount.uids:type_name -> dougong.agent.v1.IDMapping
+	23, // 8: dougong.agent.v1.Mount.gids:type_name -> dougong.agent.v1.IDMapping
+	8,  // 9: dougong.agent.v1.MountRequest.mounts:type_name -> dougong.agent.v1.Mount
+	8,  // 10: dougong.agent.v1.Rootfs.lowers:type_name -> dougong.agent.v1.Mount
+	14, // 11: dougong.agent.v1.Rootfs.writable:type_name -> dougong.agent.v1.Writable
+	8,  // 12: dougong.agent.v1.Writable.mount:type_name -> dougong.agent.v1.Mount
+	13, // 13: dougong.agent.v1.CreateBundleRequest.rootfs:type_name -> dougong.agent.v1.Rootfs
+	15, // 14: dougong.agent.v1.CreateBundleRequest.files:type_name -> dougong.agent.v1.File
+	17, // 15: dougong.agent.v1.CreateBundleRequest.devices:type_name -> dougong.agent.v1.BlockDevice
+	23, // 16: dougong.agent.v1.HoldNamespacesRequest.uids:type_name -> dougong.agent.v1.IDMapping
+	23, // 17: dougong.agent.v1.HoldNamespacesRequest.gids:type_name -> dougong.agent.v1.IDMapping
+	29, // 18: dougong.agent.v1.ReserveHugePagesRequest.pages:type_name -> dougong.agent.v1.HugePages
+	33, // 19: dougong.agent.v1.ChangeVolumeRequest.changes:type_name -> dougong.agent.v1.VolumeChange
+	0,  // 20: dougong.agent.v1.VolumeChange.kind:type_name -> dougong.agent.v1.VolumeChange.Kind
+	1,  // 21: dougong.agent.v1.Agent.Configure:input_type -> dougong.agent.v1.ConfigureRequest
+	3,  // 22: dougong.agent.v1.Agent.SetNetwork:input_type -> dougong.agent.v1.SetNetworkRequest
+	9,  // 23: dougong.agent.v1.Agent.Mount:input_type -> dougong.agent.v1.MountRequest
+	11, // 24: dougong.agent.v1.Agent.Unmount:input_type -> dougong.agent.v1.UnmountRequest
+	16, // 25: dougong.agent.v1.Agent.CreateBundle:input_type -> dougong.agent.v1.CreateBundleRequest
+	19, // 26: dougong.agent.v1.Agent.DeleteBundle:input_type -> dougong.agent.v1.DeleteBundleRequest
+	21, // 27: dougong.agent.v1.Agent.HoldNamespaces:input_type -> dougong.agent.v1.HoldNamespacesRequest
+	24, // 28: dougong.agent.v1.Agent.WaitOOM:input_type -> dougong.agent.v1.WaitOOMRequest
+	26, // 29: dougong.agent.v1.Agent.UseCPUs:input_type -> dougong.agent.v1.UseCPUsRequest
+	28, // 30: dougong.agent.v1.Agent.ReserveHugePages:input_type -> dougong.agent.v1.ReserveHugePagesRequest
+	31, // 31: dougong.agent.v1.Agent.ChangeVolume:input_type -> dougong.agent.v1.ChangeVolumeRequest
+	34, // 32: dougong.agent.v1.Agent.VolumeStats:input_type -> dougong.agent.v1.VolumeStatsRequest
+	36, // 33: dougong.agent.v1.Agent.GrowVolume:input_type -> dougong.agent.v1.GrowVolumeRequest
+	38, // 34: dougong.agent.v1.Agent.Info:input_type -> dougong.agent.v1.InfoRequest
+	40, // 35: dougong.agent.v1.Agent.Shutdown:input_type -> dougong.agent.v1.ShutdownRequest
+	2,  // 36: dougong.agent.v1.Agent.Configure:output_type -> dougong.agent.v1.ConfigureResponse
+	4,  // 37: dougong.agent.v1.Agent.SetNetwork:output_type -> dougong.agent.v1.SetNetworkResponse
+	10, // 38: dougong.agent.v1.Agent.Mount:output_type -> dougong.agent.v1.MountResponse
+	12, // 39: dougong.agent.v1.Agent.Unmount:output_type -> dougong.agent.v1.UnmountResponse
+	18, // 40: dougong.agent.v1.Agent.CreateBundle:output_type -> dougong.agent.v1.CreateBundleResponse
+	20, // 41: dougong.agent.v1.Agent.DeleteBundle:output_type -> dougong.agent.v1.DeleteBundleResponse
+	22, // 42: dougong.agent.v1.Agent.HoldNamespaces:output_type -> dougong.agent.v1.HoldNamespacesResponse
+	25, // 43: dougong.agent.v1.Agent.WaitOOM:output_type -> dougong.agent.v1.WaitOOMResponse
+	27, // 44: dougong.agent.v1.Agent.UseCPUs:output_type -> dougong.agent.v1.UseCPUsResponse
+	30, // 45: dougong.agent.v1.Agent.ReserveHugePages:output_type -> dougong.agent.v1.ReserveHugePagesResponse
+	32, // 46: dougong.agent.v1.Agent.ChangeVolume:output_type -> dougong.agent.v1.ChangeVolumeResponse
+	35, // 47: dougong.agent.v1.Agent.VolumeStats:output_type -> dougong.agent.v1.VolumeStatsResponse
+	37, // 48: dougong.agent.v1.Agent.GrowVolume:output_type -> dougong.agent.v1.GrowVolumeResponse
+	39, // 49: dougong.agent.v1.Agent.Info:output_type -> dougong.agent.v1.InfoResponse
+	41, // 50: dougong.agent.v1.Agent.Shutdown:output_type -> dougong.agent.v1.ShutdownResponse
+	36, // [36:51] is the sub-list for method output_type
+	21, // [21:36] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_v1_agent_proto_init() }

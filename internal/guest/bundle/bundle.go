@@ -26,6 +26,7 @@ import (
 	agent "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/guest/account"
 	"dougong.dev/dougong/internal/guest/mount"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // mounter mounts one file system, and finds the disks for that.
@@ -141,7 +142,11 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 	if err := enterAll(r.MountPoints); err != nil {
 		return err
 	}
-	if err := b.files(r.Files); err != nil {
+	owners, err := spec.owners()
+	if err != nil {
+		return err
+	}
+	if err := b.files(r.Files, owners); err != nil {
 		return err
 	}
 	if err := account.Apply(b.path("rootfs"), &spec.process); err != nil {
@@ -150,7 +155,7 @@ func (b *bundle) make(ctx context.Context, m mounter, r *agent.CreateBundleReque
 	if err := spec.adaptDevices(ctx, m, r.Devices); err != nil {
 		return err
 	}
-	if err := spec.adaptVolumes(b.path("rootfs")); err != nil {
+	if err := spec.adaptVolumes(b.path("rootfs"), owners); err != nil {
 		return err
 	}
 	data, err := spec.encode()
@@ -240,8 +245,9 @@ func enterAll(dirs []string) error {
 	return nil
 }
 
-// files writes the files of a request.
-func (b *bundle) files(files []*agent.File) error {
+// files writes the files of a request. They belong to the container's root.
+func (b *bundle) files(files []*agent.File, owners idmap.Map) error {
+	uid, gid := owners.Owner(0, 0)
 	if err := os.MkdirAll(b.path("files"), 0o711); err != nil {
 		return err
 	}
@@ -259,6 +265,12 @@ func (b *bundle) files(files []*agent.File) error {
 		}
 		// The umask must not have a say.
 		if err := os.Chmod(path, mode); err != nil {
+			return err
+		}
+		if owners.IsZero() {
+			continue
+		}
+		if err := os.Chown(path, int(uid), int(gid)); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/idmap"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 
 // adaptVolumes gives the top directories of volumes the owners and modes that
 // the image has in their place: crun copies what is in them, but not those.
-func (s *spec) adaptVolumes(root string) error {
+func (s *spec) adaptVolumes(root string, owners idmap.Map) error {
 	raw := s.rest[mountsField]
 	if !bytes.Contains(raw, []byte(copyUp)) {
 		return nil
@@ -40,7 +42,7 @@ func (s *spec) adaptVolumes(root string) error {
 		if m.Type != "tmpfs" || !slices.Contains(m.Options, copyUp) {
 			continue
 		}
-		like, err := topDirectory(root, m.Destination)
+		like, err := topDirectory(root, m.Destination, owners)
 		if err != nil {
 			return fmt.Errorf("volume %s: %w", m.Destination, err)
 		}
@@ -57,7 +59,7 @@ func (s *spec) adaptVolumes(root string) error {
 
 // topDirectory returns options of tmpfs for the directory that the image has
 // at a path, resolving links as the container would.
-func topDirectory(root, path string) ([]string, error) {
+func topDirectory(root, path string, owners idmap.Map) ([]string, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: root, Err: err}
@@ -80,5 +82,23 @@ func topDirectory(root, path string) ([]string, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil, fmt.Errorf("the image has something else than a directory there: %w", errdefs.ErrInvalidArgument)
 	}
-	return []string{fmt.Sprintf("mode=%04o", st.Mode&0o7777), fmt.Sprintf("uid=%d", st.Uid), fmt.Sprintf("gid=%d", st.Gid)}, nil
+	return append([]string{fmt.Sprintf("mode=%04o", st.Mode&0o7777)}, ownerOptions(st.Uid, st.Gid, owners)...), nil
+}
+
+// ownerOptions name owners as the container's user namespace does, in which the
+// volume is mounted. What has no name there belongs to its root.
+func ownerOptions(uid, gid uint32, owners idmap.Map) []string {
+	if owners.IsZero() {
+		return []string{fmt.Sprintf("uid=%d", uid), fmt.Sprintf("gid=%d", gid)}
+	}
+	var options []string
+	inUID, inGID := owners.Back().Owner(uid, gid)
+	outUID, outGID := owners.Owner(inUID, inGID)
+	if outUID == uid && uid != idmap.Nobody {
+		options = append(options, fmt.Sprintf("uid=%d", inUID))
+	}
+	if outGID == gid && gid != idmap.Nobody {
+		options = append(options, fmt.Sprintf("gid=%d", inGID))
+	}
+	return options
 }

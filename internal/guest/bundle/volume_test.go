@@ -9,6 +9,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"dougong.dev/dougong/internal/idmap"
 )
 
 // volumes takes mounts through the guest's hands.
@@ -22,7 +24,7 @@ func volumes(t *testing.T, root string, mounts ...specs.Mount) ([]specs.Mount, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.adaptVolumes(root); err != nil {
+	if err := s.adaptVolumes(root, idmap.Map{}); err != nil {
 		return nil, err
 	}
 	var got []specs.Mount

@@ -19,6 +19,7 @@ import (
 
 	"dougong.dev/dougong/internal/guest/account"
 	"dougong.dev/dougong/internal/guest/stdio"
+	"dougong.dev/dougong/internal/idmap"
 )
 
 const (
@@ -44,6 +45,8 @@ type container struct {
 	reaper     *reaper
 	cgroup     cgroup
 	init       *process
+	// owners maps the ids of the container to those of the machine.
+	owners idmap.Map
 
 	// starting is held for reading while an exec is started, so that the end
 	// of the container waits for it and sees it.
@@ -63,31 +66,46 @@ type initSpec struct {
 	User struct{ UID, GID uint32 }
 }
 
-// readProcess reads the process of a bundle's spec.
-func readProcess(bundle string) (*initSpec, error) {
+// readProcess reads the process of a bundle's spec, and how ids are mapped.
+func readProcess(bundle string) (*initSpec, idmap.Map, error) {
+	var none idmap.Map
 	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("bundle %q has no config.json: %w", bundle, errdefs.ErrNotFound)
+		return nil, none, fmt.Errorf("bundle %q has no config.json: %w", bundle, errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read spec: %w", err)
+		return nil, none, fmt.Errorf("read spec: %w", err)
 	}
-	var spec struct{ Process *initSpec }
+	var spec struct {
+		Process *initSpec
+		Linux   struct{ UIDMappings, GIDMappings []specs.LinuxIDMapping }
+	}
 	if err := json.Unmarshal(data, &spec); err != nil {
-		return nil, fmt.Errorf("spec of bundle %q: %w: %w", bundle, err, errdefs.ErrInvalidArgument)
+		return nil, none, fmt.Errorf("spec of bundle %q: %w: %w", bundle, err, errdefs.ErrInvalidArgument)
 	}
 	if spec.Process == nil || len(spec.Process.Args) == 0 {
-		return nil, fmt.Errorf("spec of bundle %q has no command: %w", bundle, errdefs.ErrInvalidArgument)
+		return nil, none, fmt.Errorf("spec of bundle %q has no command: %w", bundle, errdefs.ErrInvalidArgument)
 	}
-	return spec.Process, nil
+	owners, err := idmap.Of(spec.Linux.UIDMappings, spec.Linux.GIDMappings)
+	if err != nil {
+		return nil, none, fmt.Errorf("spec of bundle %q: %w", bundle, err)
+	}
+	return spec.Process, owners, nil
+}
+
+// give gives the pipes of a process to its user.
+func (c *container) give(set *stdio.Set, uid, gid uint32) error {
+	uid, gid = c.owners.Owner(uid, gid)
+	return set.Chown(int(uid), int(gid))
 }
 
 // create runs the runtime up to the point where the init waits to be started.
 func (c *container) create(ctx context.Context, from streams) (err error) {
-	spec, err := readProcess(c.bundle)
+	spec, owners, err := readProcess(c.bundle)
 	if err != nil {
 		return err
 	}
+	c.owners = owners
 	c.init.args0, c.init.cwd = spec.Args[0], spec.Cwd
 	set, console, err := c.init.open(ctx, from)
 	if err != nil {
@@ -101,7 +119,7 @@ func (c *container) create(ctx context.Context, from streams) (err error) {
 			_ = set.Close()
 		}
 	}()
-	if err := errors.Join(set.Chown(int(spec.User.UID), int(spec.User.GID)), fresh(c.init.log)); err != nil {
+	if err := errors.Join(c.give(set, spec.User.UID, spec.User.GID), fresh(c.init.log)); err != nil {
 		return err
 	}
 	defer c.reaper.hold()()
@@ -233,7 +251,7 @@ func (c *container) runExec(ctx context.Context, p *process, spec specs.Process,
 			_ = set.Close()
 		}
 	}()
-	if err := errors.Join(set.Chown(int(spec.User.UID), int(spec.User.GID)), fresh(p.log)); err != nil {
+	if err := errors.Join(c.give(set, spec.User.UID, spec.User.GID), fresh(p.log)); err != nil {
 		return err
 	}
 	defer c.reaper.hold()()

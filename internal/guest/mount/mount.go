@@ -69,13 +69,23 @@ func (m *Mounter) One(ctx context.Context, one *agent.Mount) error {
 	if err := m.mount(ctx, one, source); err != nil {
 		return fmt.Errorf("mount %s %q on %s: %w", one.Type, one.Source, one.Target, err)
 	}
-	if one.Group == 0 {
-		return nil
-	}
-	if err := giveTo(one.Target, one.Group); err != nil {
-		return errors.Join(fmt.Errorf("give what is on %s to group %d: %w", one.Target, one.Group, err), Unmount(one.Target))
+	if err := finish(one); err != nil {
+		return errors.Join(err, Unmount(one.Target))
 	}
 	return nil
+}
+
+// finish sees to the owners of what is mounted.
+func finish(one *agent.Mount) error {
+	if one.Group != 0 {
+		if err := giveTo(one.Target, one.Group); err != nil {
+			return fmt.Errorf("give what is on %s to group %d: %w", one.Target, one.Group, err)
+		}
+	}
+	if len(one.Uids)+len(one.Gids) == 0 {
+		return nil
+	}
+	return mapOwners(one)
 }
 
 // parts finds the further disks of a file system that consists of several.
