@@ -93,6 +93,8 @@ func run() error {
 		return nil
 	case o.info:
 		return answer(bootstrap.Info(os.Stdin, version.String()))
+	case action == "features":
+		return answer(bootstrap.Features())
 	case o.standalone:
 		return serveStandalone(&o)
 	case o.keepPool:

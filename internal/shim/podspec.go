@@ -60,6 +60,22 @@ func podSpec(id, netns string, config *cri.PodSandboxConfig, annotations map[str
 	return spec
 }
 
+// checkUsers refuses what the user namespace of a pod cannot be. containerd does so
+// for pods that it makes itself.
+func checkUsers(users *cri.UserNamespace) error {
+	const node, pod = cri.NamespaceMode_NAMESPACE_MODE_NODE, cri.NamespaceMode_NAMESPACE_MODE_POD_UNSPECIFIED
+	uids, gids := users.GetUids(), users.GetGids()
+	switch mode := users.GetMode(); {
+	case users == nil, mode == node && len(uids)+len(gids) == 0:
+		return nil
+	case mode != pod:
+		return fmt.Errorf("the pod's user namespace: mode %s with %d mappings of users and %d of groups: %w", mode, len(uids), len(gids), errdefs.ErrInvalidArgument)
+	case len(uids) != 1 || len(gids) != 1:
+		return fmt.Errorf("the pod's user namespace: want one mapping of users and one of groups, got %d and %d: %w", len(uids), len(gids), errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
 // podCgroup is where containerd puts the container that stands for a pod: below a
 // path, or as a scope in a slice of systemd's. Without a parent it says nothing.
 func podCgroup(parent, id string) string {

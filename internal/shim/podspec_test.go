@@ -97,6 +97,28 @@ func TestPodSpecNamespaces(t *testing.T) {
 	}
 }
 
+func TestCheckUsers(t *testing.T) {
+	const pod, node = cri.NamespaceMode_NAMESPACE_MODE_POD_UNSPECIFIED, cri.NamespaceMode_NAMESPACE_MODE_NODE
+	one := []*cri.IDMapping{{HostId: 1000, Length: 10}}
+	for _, users := range []*cri.UserNamespace{nil, {Mode: node}, {Mode: pod, Uids: one, Gids: one}} {
+		if err := checkUsers(users); err != nil {
+			t.Errorf("%v gives %v", users, err)
+		}
+	}
+	for _, users := range []*cri.UserNamespace{
+		{Mode: pod},
+		{Mode: pod, Uids: one},
+		{Mode: pod, Uids: append(one, one...), Gids: one},
+		{Mode: node, Uids: one, Gids: one},
+		{Mode: cri.NamespaceMode_NAMESPACE_MODE_CONTAINER, Uids: one, Gids: one},
+		{Mode: cri.NamespaceMode_NAMESPACE_MODE_TARGET},
+	} {
+		if err := checkUsers(users); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%v gives %v", users, err)
+		}
+	}
+}
+
 func TestPodFiles(t *testing.T) {
 	host := func(path string) ([]byte, error) { return []byte("host's " + path), nil }
 	got, err := podFiles(&cri.PodSandboxConfig{}, host)

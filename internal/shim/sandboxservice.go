@@ -39,6 +39,9 @@ func (s *SandboxService) CreateSandbox(ctx context.Context, r *api.CreateSandbox
 	if err != nil {
 		return nil, err
 	}
+	if err := checkUsers(config.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions()); err != nil {
+		return nil, err
+	}
 	files, err := podFiles(config, os.ReadFile)
 	if err != nil {
 		return nil, err

@@ -48,11 +48,20 @@ func Info(stdin io.Reader, version string) ([]byte, error) {
 // featuresName is what containerd calls the specification's own description.
 const featuresName = "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
 
-// describe tells CRI what pods may ask for.
-func describe() (*anypb.Any, error) {
+// Features answers features: CRI-O asks a shim for them as it does an OCI runtime.
+func Features() ([]byte, error) {
 	value, err := json.Marshal(oci.Features())
 	if err != nil {
 		return nil, fmt.Errorf("encode features: %w", err)
+	}
+	return value, nil
+}
+
+// describe tells CRI what pods may ask for.
+func describe() (*anypb.Any, error) {
+	value, err := Features()
+	if err != nil {
+		return nil, err
 	}
 	return &anypb.Any{TypeUrl: featuresName, Value: value}, nil
 }

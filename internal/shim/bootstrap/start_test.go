@@ -227,6 +227,13 @@ func TestInfo(t *testing.T) {
 	if err := json.Unmarshal(got.Features.GetValue(), &known); err != nil || !slices.Contains(known.MountOptions, "rro") {
 		t.Errorf("features are %s, %v", got.Features.GetValue(), err)
 	}
+	// By these CRI lets pods have user namespaces.
+	if idmap := known.Linux.MountExtensions.IDMap; !slices.Contains(known.Linux.Namespaces, "user") || idmap.Enabled == nil || !*idmap.Enabled {
+		t.Errorf("features are %s", got.Features.GetValue())
+	}
+	if plain, err := Features(); !bytes.Equal(plain, got.Features.GetValue()) || err != nil {
+		t.Errorf("features alone are %s, %v", plain, err)
+	}
 	if _, err := Info(io.MultiReader(strings.NewReader("\xff\xff")), ""); err == nil {
 		t.Error("noise is no error")
 	}
