@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"dougong.dev/dougong/test/enclave"
 )
 
@@ -197,6 +199,33 @@ func TestExit(t *testing.T) {
 		}
 		if err == nil || !strings.Contains(err.Error(), "executable file not found") {
 			t.Errorf("a command that is not there: %v", err)
+		}
+	})
+}
+
+// TestUserNamespace runs a pod as Kubernetes does with hostUsers: false.
+func TestUserNamespace(t *testing.T) {
+	each(t, func(t *testing.T, kind string) {
+		ids := []object{{"host_id": 1 << 20, "container_id": 0, "length": 65536}}
+		context := object{"security_context": object{"namespace_options": object{"pid": 1, "userns_options": object{"mode": 0, "uids": ids, "gids": ids}}}}
+		linux := maps.Clone(context)
+		linux["cgroup_parent"] = "/pods"
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		p := newPod(t, kind, object{"linux": linux})
+		id := p.container("users", enclave.Sleeper, object{
+			"linux":  context,
+			"mounts": []object{{"container_path": "/data", "host_path": dir, "uidMappings": ids, "gidMappings": ids}},
+		})
+		p.said("users", "stdout F ready")
+		if got := inside(t, id, "id -u; tr -s ' ' </proc/self/uid_map; stat -c '%u:%g' / /bin/busybox /data; echo new >/data/new; chown 5:6 /data/new; stat -c '%u:%g' /data/new"); got != "0\n 0 1048576 65536\n0:0\n0:0\n0:0\n5:6" {
+			t.Errorf("the container says %q", got)
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, "new"), &st); err != nil || st.Uid != 5 || st.Gid != 6 {
+			t.Errorf("on the host the file belongs to %d:%d, %v", st.Uid, st.Gid, err)
 		}
 	})
 }

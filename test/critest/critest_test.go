@@ -159,8 +159,8 @@ func setUp(t *testing.T, sandboxer, snapshotter string) (socket, critest string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{dir: dir}
-	if err := d.configure(product(t, dir), sandboxer, snapshotter, address); err != nil {
+	d := &daemon{dir: dir, product: product(t, dir)}
+	if err := d.configure(sandboxer, snapshotter, address); err != nil {
 		t.Fatal(err)
 	}
 	daemons := os.Getenv("DOUGONG_CONTAINERD")

@@ -72,7 +72,9 @@ func push(dir, ref string, image *imagetest.Image) error {
 // daemon is a containerd with CRI.
 type daemon struct {
 	dir string
-	cmd *exec.Cmd
+	// product is the product's configuration.
+	product string
+	cmd     *exec.Cmd
 }
 
 func (d *daemon) socket() string { return filepath.Join(d.dir, "c.sock") }
@@ -89,6 +91,8 @@ const network = `{"cniVersion": "0.4.0", "name": "critest", "plugins": [
 
 // daemonConfig is containerd's configuration: its directory, the product's
 // configuration, the sandboxer, the snapshotter, and the image of pause containers.
+// The first runtime has no options, as pods with user namespaces want it: their
+// configuration is that of the environment, or of a script that stands for a shim.
 const daemonConfig = `version = 3
 root = "%[1]s/root"
 state = "%[1]s/state"
@@ -118,8 +122,19 @@ runtime_type = "io.containerd.dougong.v2"
 privileged_without_host_devices = true
 container_annotations = ["dougong.dev/*"]
 sandboxer = %[3]q
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.dougong.options]
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.options]
+runtime_type = "io.containerd.dougong.v2"
+sandboxer = %[3]q
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.options.options]
 ConfigPath = %[2]q
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.small]
+runtime_type = "io.containerd.dougong-small.v2"
+sandboxer = %[3]q
+`
+
+// smallShim is a shim with another configuration.
+const smallShim = `#!/bin/sh
+DOUGONG_CONFIG=%s/small.toml exec containerd-shim-dougong-v2 "$@"
 `
 
 // oldConfig is the same for the distribution's containerd, which knows no
@@ -151,10 +166,10 @@ privileged_without_host_devices = true
 ConfigPath = %[2]q
 `
 
-func (d *daemon) configure(product, sandboxer, snapshotter, registry string) error {
-	config := fmt.Sprintf(daemonConfig, d.dir, product, sandboxer, snapshotter, pauseImage)
+func (d *daemon) configure(sandboxer, snapshotter, registry string) error {
+	config := fmt.Sprintf(daemonConfig, d.dir, d.product, sandboxer, snapshotter, pauseImage)
 	if sandboxer == old {
-		config = fmt.Sprintf(oldConfig+"%[3]s", d.dir, product, "", snapshotter, pauseImage)
+		config = fmt.Sprintf(oldConfig+"%[3]s", d.dir, d.product, "", snapshotter, pauseImage)
 	}
 	files := map[string]string{
 		"config.toml":               config,
@@ -167,7 +182,7 @@ func (d *daemon) configure(product, sandboxer, snapshotter, registry string) err
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(d.dir, "containerd-shim-dougong-small-v2"), fmt.Appendf(nil, smallShim, d.dir), 0o700)
 }
 
 // start starts the daemon and waits until it answers.
@@ -178,7 +193,7 @@ func (d *daemon) start(clients, bin string) error {
 	}
 	defer logFile.Close()
 	d.cmd = exec.Command(filepath.Join(clients, "containerd"), "-c", filepath.Join(d.dir, "config.toml"))
-	d.cmd.Env = append(os.Environ(), "PATH="+bin+":/usr/sbin:/sbin:"+os.Getenv("PATH"))
+	d.cmd.Env = append(os.Environ(), "PATH="+bin+":"+d.dir+":/usr/sbin:/sbin:"+os.Getenv("PATH"), "DOUGONG_CONFIG="+d.product)
 	d.cmd.Stdout, d.cmd.Stderr = logFile, logFile
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {

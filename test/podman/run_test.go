@@ -52,6 +52,20 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestUserNamespace runs containers in user namespaces, with and without the owners
+// of a volume mapped.
+func TestUserNamespace(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ids := []string{"--uidmap", "0:100000:5000", "--gidmap", "0:200000:5000"}
+	for option, owner := range map[string]string{"": "65534:65534", ":idmap": "0:0"} {
+		flags := append(slices.Clone(ids), "--volume", dir+":/data"+option)
+		podman.Check(t, enclave.Said{Out: "0\n 0 100000 5000\n0:0\n" + owner + "\n"}, run(flags, []string{"sh", "-c", "id -u; tr -s ' ' </proc/self/uid_map; stat -c '%u:%g' /bin/busybox /data/file"})...)
+	}
+}
+
 // TestRefused has what a virtual machine cannot do refused by name.
 func TestRefused(t *testing.T) {
 	for text, flags := range map[string][]string{
