@@ -2,57 +2,24 @@ package storage
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/mounttest"
 )
 
-// ownMounts marks the process that has a mount namespace of its own.
-const ownMounts = "DOUGONG_TEST_OWN_MOUNTS"
-
-// TestMain runs the tests once more in a mount namespace of their own, as
-// root: no mount of theirs is ever seen by anybody else, nor stays.
-func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), ownMounts+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// needMounts skips a test that cannot mount, and cuts mounts off the host's.
-func needMounts(t *testing.T) {
-	t.Helper()
-	if os.Getenv(ownMounts) == "" {
-		t.Skip("making mounts needs root")
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		t.Fatal(err)
-	}
-}
+func TestMain(m *testing.M) { mounttest.Main(m) }
 
 func newTree(t *testing.T) *Tree {
 	t.Helper()
-	needMounts(t)
+	mounttest.Need(t)
 	tree, err := NewTree(filepath.Join(t.TempDir(), "shared"))
 	if err != nil {
 		t.Fatal(err)
@@ -394,7 +361,7 @@ func TestTreeIsShared(t *testing.T) {
 }
 
 func TestNewTreeErrors(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")
 	if _, err := NewTree(file); err == nil {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"dougong.dev/dougong/internal/mounttest"
 )
 
 // elsewhere is a mount namespace in which something is mounted that is not here.
@@ -39,7 +41,7 @@ func elsewhere(t *testing.T, place string) *os.File {
 }
 
 func TestView(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	place, tree := t.TempDir(), newTree(t)
 	view := NewView(elsewhere(t, place))
 	t.Cleanup(func() {

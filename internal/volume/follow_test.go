@@ -16,6 +16,7 @@ import (
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
 	"dougong.dev/dougong/internal/idmap"
+	"dougong.dev/dougong/internal/mounttest"
 )
 
 var limits = Limits{Bytes: 1 << 20, Entries: 64}
@@ -85,7 +86,7 @@ func (g *guest) all() map[string]string {
 // follows starts to follow a directory.
 func follows(t *testing.T, dir string) (*guest, *Volume) {
 	t.Helper()
-	needMounts(t)
+	mounttest.Need(t)
 	g := &guest{t: t, has: map[string]string{}}
 	f, err := NewFollower(limits, g.apply)
 	check(t, err)
@@ -183,7 +184,7 @@ func TestPlainDirectory(t *testing.T) {
 // A directory may be written to by those who are not to see anything else of
 // the host.
 func TestNothingElseIsRead(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	outside := t.TempDir()
 	write(t, outside, "secret", "secret")
 	dir := t.TempDir()
@@ -221,7 +222,7 @@ func TestOpenFile(t *testing.T) {
 }
 
 func TestWhatIsNotFollowed(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	f, err := NewFollower(limits, func(context.Context, string, []*agentapi.VolumeChange) error { return nil })
 	check(t, err)
 	t.Cleanup(func() { check(t, f.Close()) })
@@ -272,7 +273,7 @@ func TestFailedChanges(t *testing.T) {
 
 // A followed directory does not keep its file system from being unmounted.
 func TestUnmount(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	dir := t.TempDir()
 	check(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"))
 	write(t, dir, "file", "one")

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	agentapi "dougong.dev/dougong/api/agent/v1"
-
 	"dougong.dev/dougong/internal/idmap"
+	"dougong.dev/dougong/internal/mounttest"
 )
 
 func emptyDir(t *testing.T) (pod, dir string) {
@@ -23,7 +23,7 @@ func emptyDir(t *testing.T) (pod, dir string) {
 }
 
 func TestMemoryOf(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	_, dir := emptyDir(t)
 	if m, _, ok := MemoryOf(dir); ok {
 		t.Errorf("a plain directory is %+v", m)
@@ -42,7 +42,7 @@ func TestMemoryOf(t *testing.T) {
 }
 
 func TestMemoryOfPlainFileSystems(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	_, dir := emptyDir(t)
 	// The directory is in a tmpfs, but not one of its own.
 	mountAt(t, "tmpfs", filepath.Dir(dir), "")
@@ -57,7 +57,7 @@ func TestMemoryOfPlainFileSystems(t *testing.T) {
 }
 
 func TestHugePages(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	_, dir := emptyDir(t)
 	if err := unix.Mount("hugetlbfs", dir, "hugetlbfs", 0, "pagesize=2M"); err != nil {
 		t.Skip("no huge pages here:", err)
@@ -74,7 +74,7 @@ func TestHugePages(t *testing.T) {
 }
 
 func TestSubPathsOfMemory(t *testing.T) {
-	needMounts(t)
+	mounttest.Need(t)
 	pod, dir := emptyDir(t)
 	mountAt(t, "tmpfs", dir, "")
 	check(t, os.MkdirAll(filepath.Join(dir, "a dir/b"), 0o700), os.Chown(filepath.Join(dir, "a dir/b"), 5, 6))

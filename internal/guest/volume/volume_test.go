@@ -4,46 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	agent "dougong.dev/dougong/api/agent/v1"
+	"dougong.dev/dougong/internal/mounttest"
 )
 
-// ownMounts marks the process that has a mount namespace of its own.
-const ownMounts = "DOUGONG_TEST_OWN_MOUNTS"
-
-// TestMain runs the tests in a mount namespace of their own, as root.
-func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(ownMounts) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), ownMounts+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { mounttest.Main(m) }
 
 func newStore(t *testing.T) *Store {
 	t.Helper()
-	if os.Getenv(ownMounts) == "" {
-		t.Skip("making mounts needs root")
-	}
-	check(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	mounttest.Need(t)
 	s := NewStore(filepath.Join(t.TempDir(), "volumes"))
 	t.Cleanup(func() { check(t, s.Close()) })
 	return s
