@@ -92,27 +92,27 @@ func checkQueues(n vmm.NIC) error {
 	return nil
 }
 
-// command prepares QEMU's process.
-func command(c Config, spec vmm.MachineSpec, f *childFiles) (*exec.Cmd, error) {
+// command prepares QEMU's process, and tells under which numbers it has its files.
+func command(c Config, spec vmm.MachineSpec, f *childFiles) (*exec.Cmd, FDs, error) {
 	binary, err := FindBinary(c.Binary)
 	if err != nil {
-		return nil, err
+		return nil, FDs{}, err
 	}
 	var in inheritance
 	in.fds.QMP, in.fds.Agent, in.fds.Console = in.add(f.qmp), in.add(f.agent), in.add(f.console)
 	in.fds.Kernel, in.fds.Initrd = in.add(f.kernel), in.add(f.initrd)
 	if err := in.attach(spec); err != nil {
-		return nil, fmt.Errorf("machine %q: %w", spec.Name, err)
+		return nil, FDs{}, fmt.Errorf("machine %q: %w", spec.Name, err)
 	}
 	args, err := Args(spec, in.fds)
 	if err != nil {
-		return nil, err
+		return nil, FDs{}, err
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Env, cmd.Dir = childEnv, "/"
 	cmd.ExtraFiles, cmd.Stderr = in.files, f.stderr
 	cmd.SysProcAttr = processAttributes(c, spec, os.Geteuid() == 0, kvmGroup(spec.Accelerator))
-	return cmd, nil
+	return cmd, in.fds, nil
 }
 
 // checkDisk tells a block device from a regular file, and refuses anything

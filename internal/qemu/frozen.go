@@ -29,11 +29,14 @@ func frozenTap(i int) string  { return fmt.Sprintf("tap%d", i) }
 // Freeze keeps QEMU itself in a directory, with all that it has translated. The
 // guest must be stopped, and the machine have a Memory of its own that is
 // shared, no shares, and no tap with more than one queue; the files of its disks
-// must still be open.
-// The machine goes on to be of use.
+// must still be open. This process must have started it, and so know the numbers
+// of its files. The machine goes on to be of use.
 func (m *Machine) Freeze(ctx context.Context, dir string) error {
+	if m.fds.QMP == 0 {
+		return fmt.Errorf("freeze machine %q: it was not started by this process", m.spec.Name)
+	}
 	known := freeze.Known{
-		Numbers: map[int]string{2: frozenStderr, 3: frozenQMP, 4: frozenAgent, 5: frozenConsole},
+		Numbers: map[int]string{unix.Stderr: frozenStderr, m.fds.QMP: frozenQMP, m.fds.Agent: frozenAgent, m.fds.Console: frozenConsole},
 		Files:   map[freeze.FileID]string{},
 	}
 	// These are open under other numbers, or mapped.
@@ -56,8 +59,10 @@ func (m *Machine) Freeze(ctx context.Context, dir string) error {
 		}
 		known.Files[id] = name
 	}
-	for i, fd := range tapNumbers(m.spec) {
-		known.Numbers[fd] = frozenTap(i)
+	for i, queues := range m.fds.Taps {
+		for _, fd := range queues {
+			known.Numbers[fd] = frozenTap(i)
+		}
 	}
 	return freeze.Freeze(ctx, m.PID(), dir, known)
 }
@@ -101,23 +106,6 @@ func Thaw(c Config, spec vmm.MachineSpec, image *freeze.Image) (*Machine, error)
 	m := newMachine(process, nil, l, spec)
 	m.follow(c, spec)
 	return m, nil
-}
-
-// tapNumbers are the numbers that the taps' files have in QEMU, by their NICs.
-func tapNumbers(spec vmm.MachineSpec) map[int]int {
-	// The kernel and the initramfs come before what the spec brings along.
-	next := 8 + len(spec.Disks)
-	if spec.Memory != nil {
-		next++
-	}
-	numbers := make(map[int]int)
-	for i, n := range spec.NICs {
-		if n.Tap != nil {
-			numbers[i] = next
-			next += len(n.Tap.Files)
-		}
-	}
-	return numbers
 }
 
 // What QEMU and a Linux guest agree on: frames with a header of a virtio device of

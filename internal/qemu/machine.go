@@ -17,7 +17,9 @@ import (
 
 // Machine is a running QEMU. It ends by itself when the guest powers off.
 type Machine struct {
-	spec    vmm.MachineSpec
+	spec vmm.MachineSpec
+	// fds are the numbers of QEMU's files, where this process started it.
+	fds     FDs
 	process *child.Process
 	// lease is what a machine lives by that can be handed on, nil for others.
 	lease   *os.File
@@ -49,7 +51,7 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 		l.close()
 		return nil, fmt.Errorf("machine %q: %w", spec.Name, err)
 	}
-	cmd, err := command(c, spec, &l.child)
+	cmd, fds, err := command(c, spec, &l.child)
 	if err != nil {
 		l.close()
 		return nil, err
@@ -61,6 +63,7 @@ func Start(ctx context.Context, c Config, spec vmm.MachineSpec) (*Machine, error
 	}
 	l.child.close()
 	m := newMachine(process, lease, l, spec)
+	m.fds = fds
 	m.follow(c, spec)
 	if err := m.holdTaps(); err != nil {
 		m.Kill()
