@@ -73,7 +73,7 @@ var rules = []rule{
 	{
 		name: "the VMM knows nothing of containers",
 		from: []string{"internal/qemu", "internal/qmp/..."},
-		only: []string{"internal/qemu", "internal/qmp/...", "internal/vmm", "internal/child", "internal/freeze", "internal/reclaim"},
+		only: []string{"internal/qemu", "internal/qmp/...", "internal/vmm", "internal/child", "internal/freeze", "internal/reclaim", "internal/tsc"},
 	},
 	{
 		name: "planning storage needs the agent's messages and mappings of ids alone",
@@ -92,6 +92,7 @@ var rules = []rule{
 		from: []string{"internal/freeze"}, only: []string{"internal/freeze", "internal/child"},
 	},
 	{name: "leaves", from: []string{"internal/timeline"}, only: []string{"internal/timeline"}},
+	{name: "leaves", from: []string{"internal/tsc"}, only: []string{"internal/tsc"}},
 	{name: "leaves", from: []string{"internal/vmm"}, only: []string{"internal/vmm"}},
 	{name: "leaves", from: []string{"internal/transport"}, only: []string{"internal/transport"}},
 	{name: "leaves", from: []string{"internal/qmp"}, only: []string{"internal/qmp"}},

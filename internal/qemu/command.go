@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"dougong.dev/dougong/internal/tsc"
 	"dougong.dev/dougong/internal/vmm"
 )
 
@@ -104,7 +105,7 @@ func command(c Config, spec vmm.MachineSpec, f *childFiles) (*exec.Cmd, FDs, err
 	if err := in.attach(spec); err != nil {
 		return nil, FDs{}, fmt.Errorf("machine %q: %w", spec.Name, err)
 	}
-	args, err := Args(spec, in.fds)
+	args, err := Args(clocked(spec, tsc.KHz), in.fds)
 	if err != nil {
 		return nil, FDs{}, err
 	}
