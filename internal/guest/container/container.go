@@ -126,7 +126,7 @@ func (c *container) create(ctx context.Context, from streams) (err error) {
 	pidFile := filepath.Join(c.bundle, "init.pid")
 	opts := &runc.CreateOpts{IO: set, PidFile: pidFile, ConsoleSocket: socket(console)}
 	if err := c.runtime.Create(ctx, c.id, c.bundle, opts); err != nil {
-		return commandError(err, c.init.log, c.init.args0, c.init.cwd)
+		return commandError(ctx, err, c.init.log, c.init.args0, c.init.cwd)
 	}
 	return c.adopt(ctx, pidFile, set, console)
 }
@@ -183,7 +183,7 @@ func (c *container) start(ctx context.Context) error {
 	if !c.release() {
 		defer c.reaper.hold()()
 		if err := c.runtime.Start(ctx, c.id); err != nil {
-			return commandError(err, c.init.log, c.init.args0, c.init.cwd)
+			return commandError(ctx, err, c.init.log, c.init.args0, c.init.cwd)
 		}
 	}
 	c.init.running()
@@ -257,7 +257,7 @@ func (c *container) runExec(ctx context.Context, p *process, spec specs.Process,
 	defer c.reaper.hold()()
 	opts := &runc.ExecOpts{IO: set, LogFile: p.log, PidFile: pidFile, ConsoleSocket: socket(console), Detach: true}
 	if err := c.runtime.Exec(ctx, c.id, spec, opts); err != nil {
-		return commandError(err, p.log, p.args0, p.cwd)
+		return commandError(ctx, err, p.log, p.args0, p.cwd)
 	}
 	pid, err := runc.ReadPidFile(pidFile)
 	if err != nil {

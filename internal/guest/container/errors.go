@@ -1,12 +1,14 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // runtimeError turns what a runtime says into what a user of containers
@@ -84,11 +86,19 @@ func lastLogged(path string) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// commandError is the error of a runtime's command: what it logged, or what
-// it printed.
-func commandError(err error, log, args0, cwd string) error {
-	if message := lastLogged(log); message != "" {
+// commandError is the error of a runtime's command that was run with ctx: what
+// it logged, or what it printed. Of one that was killed what it logged is not why.
+func commandError(ctx context.Context, err error, log, args0, cwd string) error {
+	message := lastLogged(log)
+	killed, ok := errors.AsType[*killedError](err)
+	switch {
+	case !ok && message != "":
 		return runtimeError(message, args0, cwd)
+	case ok && killed.signal == unix.SIGKILL && ctx.Err() != nil:
+		err = fmt.Errorf("%w: %w", err, context.Cause(ctx))
+	}
+	if message != "" {
+		return fmt.Errorf("run the container runtime: %w; it last logged: %s", err, message)
 	}
 	return fmt.Errorf("run the container runtime: %w", err)
 }

@@ -82,10 +82,13 @@ func checkID(what, id string) error {
 	return nil
 }
 
+// errCommandTime is why a run of the runtime was ended.
+var errCommandTime = fmt.Errorf("it did not end within %s by the guest's clock", commandTimeout)
+
 // command is the context of a run of the runtime. It does not end with the
 // request: a runtime that is killed half-way leaves half a container.
 func command(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), commandTimeout)
+	return context.WithTimeoutCause(context.WithoutCancel(ctx), commandTimeout, errCommandTime)
 }
 
 func (s *Service) container(id string) (*container, error) {
@@ -130,7 +133,10 @@ func (s *Service) Create(ctx context.Context, r *api.CreateTaskRequest) (*api.Cr
 	ctx, cancel := command(ctx)
 	defer cancel()
 	if err := c.create(ctx, s.streams); err != nil {
-		_ = c.destroy(ctx)
+		// It may have failed for want of time.
+		clean, cancel := command(ctx)
+		defer cancel()
+		_ = c.destroy(clean)
 		s.forget(c)
 		return nil, err
 	}
