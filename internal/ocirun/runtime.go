@@ -99,7 +99,7 @@ func (c *Container) create(ctx context.Context, program string, launch engine.La
 	defer console.close()
 	stand := standin.Of(spec)
 	stand.Root, stand.Mounts = rootOf(launch.Record.Given, spec), mountsOf(launch.Record.Given, spec)
-	stand.Apart, stand.ReadOnly = true, spec.Root.Readonly
+	stand.Apart, stand.ReadOnly, stand.Hostname, stand.Users = true, spec.Root.Readonly, spec.Hostname, standin.UsersOf(spec)
 	if c.standIn, err = stand.Leave(program, console.slave()); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,18 +49,13 @@ func (s Spec) Leave(program string, terminal *os.File) (*Left, error) {
 	defer theirLine.Close()
 	cmd := &exec.Cmd{
 		Path: program, Args: shorten(s.Args), Env: []string{"GOMAXPROCS=1", envName + "=" + string(how)},
-		ExtraFiles: []*os.File{theirReady, theirLine}, SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		ExtraFiles: []*os.File{theirReady, theirLine}, SysProcAttr: s.namespaces(),
 	}
-	if s.Net == NewNet {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
-	}
-	if s.Apart {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNS | syscall.CLONE_NEWPID
-	}
+	cmd.SysProcAttr.Setsid = true
 	if terminal != nil {
 		cmd.Stdin, cmd.SysProcAttr.Setctty = terminal, true
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.begin(cmd.Start); err != nil {
 		_ = line.Close()
 		return nil, fmt.Errorf("start stand-in: %w", err)
 	}

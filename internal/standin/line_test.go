@@ -130,7 +130,7 @@ func TestLeftApart(t *testing.T) {
 	if err := os.WriteFile(data+"/file", []byte("host"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := Spec{Args: []string{"sleep", "9"}, Root: root, Apart: true, Mounts: []Mount{
+	s := Spec{Args: []string{"sleep", "9"}, Root: root, Apart: true, Hostname: "box", Mounts: []Mount{
 		{Source: data, Target: "/made/here", ReadOnly: true},
 		{Source: data + "/file", Target: "/out/dougong-test-file"},
 		{Source: "/no/such/source", Target: "/none"},
@@ -158,6 +158,10 @@ func TestLeftApart(t *testing.T) {
 	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", l.PID()))
 	if err != nil || strings.Count(string(mounts), "\n") != 4 {
 		t.Errorf("it sees the mounts\n%s%v", mounts, err)
+	}
+	apart(t, l.PID(), "cgroup", "ipc", "mnt", "pid", "uts")
+	if got := hostname(t, l.PID()); got != "box" {
+		t.Errorf("its host name is %q", got)
 	}
 	if err := unix.Kill(l.PID(), unix.SIGTERM); err != nil {
 		t.Fatal(err)

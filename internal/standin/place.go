@@ -40,18 +40,31 @@ func (s Spec) settle() error {
 			trees = append(trees, t)
 		}
 	}
+	// Users of their own may have a proc only where they see another one whole,
+	// which they do until they have left the old root.
+	proc, procErr := newProc()
 	if err := enter(root, s.Root); err != nil {
 		return fmt.Errorf("change root to %s: %w", s.Root, err)
 	}
 	// From here on every path is resolved in the container's root directory.
-	_ = unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	if procErr == nil {
+		proc.put()
+	}
 	for _, t := range trees {
 		t.put()
 	}
 	if s.ReadOnly {
-		_ = unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		protect("/")
 	}
 	return nil
+}
+
+// protect makes a mount read-only. All else that it must not do stays so, where
+// the kernel is one that can do that; users of their own may not change it.
+func protect(path string) {
+	if unix.MountSetattr(unix.AT_FDCWD, path, 0, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) != nil {
+		_ = unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+	}
 }
 
 // take copies a mount.
@@ -65,6 +78,23 @@ func take(m Mount, flags uint) (tree, error) {
 		return tree{}, fmt.Errorf("copy the mount of %s: %w", m.Source, err)
 	}
 	return tree{fd: fd, directory: info.IsDir(), Mount: m}, nil
+}
+
+// newProc makes a proc of our processes.
+func newProc() (tree, error) {
+	made, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return tree{}, fmt.Errorf("make a proc: %w", err)
+	}
+	defer unix.Close(made)
+	if err := unix.FsconfigCreate(made); err != nil {
+		return tree{}, fmt.Errorf("make a proc: %w", err)
+	}
+	fd, err := unix.Fsmount(made, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return tree{}, fmt.Errorf("make a proc: %w", err)
+	}
+	return tree{fd: fd, directory: true, Mount: Mount{Target: "/proc"}}, nil
 }
 
 // enter makes a copied mount the root directory, and lets go of the old one.
@@ -93,7 +123,7 @@ func (t tree) put() {
 		return
 	}
 	if t.ReadOnly {
-		_ = unix.Mount("", t.Target, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		protect(t.Target)
 	}
 }
 

@@ -49,10 +49,13 @@ type Spec struct {
 	Life time.Duration
 	// Lined says that it has a line to the sandbox process; see Leave.
 	Lined bool
-	// Apart gives it namespaces of mounts and processes of its own, in which
-	// it sees its root directory, which may be ReadOnly, and Mounts.
+	// Apart gives it namespaces of its own but for the network, in which it sees
+	// its root directory, which may be ReadOnly, and Mounts, and has a Hostname
+	// where that is not empty. With Users there is one for users too.
 	Apart, ReadOnly bool
 	Mounts          []Mount
+	Hostname        string
+	Users           *Users
 }
 
 // NewNet is a network namespace of the stand-in's own.
@@ -152,7 +155,8 @@ func (s Spec) become() error {
 	if err := quiet(); err != nil {
 		return err
 	}
-	if s.Net != "" && s.Net != NewNet {
+	// With users of its own it has no right to, and was started in there.
+	if s.joins() && s.Users == nil {
 		if err := joinNet(s.Net); err != nil {
 			return err
 		}
@@ -161,8 +165,8 @@ func (s Spec) become() error {
 		return err
 	}
 	name := append([]byte(Name), 0)
-	err := errors.Join(unix.Setgroups(nil), unix.Setresgid(int(s.GID), int(s.GID), int(s.GID)),
-		unix.Setresuid(int(s.UID), int(s.UID), int(s.UID)), unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0))
+	uid, gid := s.ids()
+	err := errors.Join(unix.Setgroups(nil), unix.Setresgid(gid, gid, gid), unix.Setresuid(uid, uid, uid), unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(&name[0])), 0, 0, 0))
 	if err != nil {
 		return fmt.Errorf("become user %d: %w", s.UID, err)
 	}
@@ -181,7 +185,7 @@ func (s Spec) become() error {
 
 func (s Spec) changeRoot() error {
 	if s.Apart {
-		return s.settle()
+		return errors.Join(s.settle(), s.rename())
 	}
 	if err := errors.Join(unix.Chroot(s.Root), unix.Chdir("/")); err != nil {
 		return fmt.Errorf("change root to %s: %w", s.Root, err)
