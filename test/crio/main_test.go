@@ -66,6 +66,17 @@ runtime_path = "%[2]s/containerd-shim-dougong-v2"
 runtime_type = "vm"
 runtime_root = "%[1]s/vm"
 privileged_without_host_devices = true
+[crio.runtime.runtimes.oci-pooled]
+runtime_path = "%[1]s/pooled/dougong"
+runtime_root = "/run/dougong"
+monitor_path = "/usr/bin/conmon"
+monitor_cgroup = "pod"
+privileged_without_host_devices = true
+[crio.runtime.runtimes.vm-pooled]
+runtime_path = "%[1]s/pooled/containerd-shim-dougong-v2"
+runtime_type = "vm"
+runtime_root = "%[1]s/vm"
+privileged_without_host_devices = true
 [crio.image]
 pause_image = "localhost/busybox:latest"
 pause_command = "/bin/sleep"
@@ -107,7 +118,7 @@ func prepare(e enclave.Enclave) error {
 			return err
 		}
 	}
-	if err := addImage(); err != nil {
+	if err := errors.Join(wrappers(), addImage()); err != nil {
 		return err
 	}
 	log, err := os.Create(below("log"))
