@@ -53,7 +53,7 @@ var mountFields = []Field{
 	keep("mounts[].destination"),
 	turn("mounts[].type", "proc, sysfs, cgroup, tmpfs, mqueue and devpts are made in the guest (cgroup2 becomes cgroup); a bind is handed to the sandbox; others are refused", "TestGuestMountTypes"),
 	turn("mounts[].source", "of a bind: attached to the VM by the sandbox; of others: a mere name", "TestGuestBinds"),
-	turn("mounts[].options", "known options only; shared propagation cannot cross the VM boundary and is refused; idmap and ridmap are as the mappings; a sysfs is read-only for a container with a user namespace, to which the VM's network does not belong", "TestGuestMountOptions"),
+	turn("mounts[].options", "known options only; shared propagation of binds cannot cross the VM boundary and is refused; idmap and ridmap are as the mappings; a sysfs is read-only for a container with a user namespace, to which the VM's network does not belong", "TestGuestMountOptions"),
 	turn("mounts[].uidMappings", mapped, "TestGuestMountOwners"),
 	turn("mounts[].gidMappings", mapped, "TestGuestMountOwners"),
 }
@@ -74,7 +74,7 @@ var linuxFields = []Field{
 	turn("linux.cgroupsPath", "the host's path holds the VM; in the guest it is /dougong/ID", "TestGuestCgroupsPath"),
 	turn("linux.namespaces[].type", "the VM's network is the container's network namespace; a cgroup namespace is always made; a time namespace is none more, as the VM has clocks of its own; the host's pid, ipc, uts or network namespace is refused", "TestGuestNamespaces"),
 	turn("linux.namespaces[].path", "a namespace of a container in the same sandbox is joined in the guest; others are refused", "TestGuestNamespacePaths"),
-	turn("linux.devices", "standard nodes pass; a block device becomes a disk of the VM, and the node gets its numbers; others are refused", "TestGuestDevices"),
+	turn("linux.devices", "standard nodes and FIFOs pass; a block device becomes a disk of the VM, and the node gets its numbers; others are refused", "TestGuestDevices"),
 	refuse("linux.netDevices", "host network devices cannot be moved into the guest"),
 	keep("linux.rootfsPropagation"),
 	keep("linux.maskedPaths"),

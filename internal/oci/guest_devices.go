@@ -26,7 +26,8 @@ var standardNodes = map[string]node{
 	"/dev/ptmx":    {"c", 5, 2},
 }
 
-// guestDevices lets standard nodes and block devices pass. No rule may name a
+// guestDevices lets standard nodes, block devices and FIFOs pass, of which the
+// last are no devices of anybody. No rule may name a
 // block device that is not the container's: its numbers may be those of a disk
 // of the VM.
 func guestDevices(plan *GuestPlan, _ GuestOptions) error {
@@ -34,6 +35,9 @@ func guestDevices(plan *GuestPlan, _ GuestOptions) error {
 	for i, d := range linux.Devices {
 		if d.Type == "b" {
 			plan.addDevice(BlockDevice{Major: d.Major, Minor: d.Minor, ReadOnly: !writable(linux.Resources, d)})
+			continue
+		}
+		if d.Type == "p" {
 			continue
 		}
 		kind := d.Type

@@ -108,6 +108,8 @@ func checkMount(i int, m specs.Mount) error {
 		}
 		switch {
 		case slices.Contains(mountFlags, key), slices.Contains(data, key):
+		case (o == "shared" || o == "rshared") && m.Type != "bind":
+			// What is made for the container alone has no other end on the host.
 		case o == "shared" || o == "rshared":
 			return unsupported(fmt.Sprintf("mounts[%d].options %q", i, o), "mounts do not propagate out of a VM")
 		default:

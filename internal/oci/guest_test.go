@@ -219,7 +219,7 @@ func TestGuestMountOptions(t *testing.T) {
 		})
 	}
 	guestOf(t, func(s *specs.Spec) {
-		s.Mounts = []specs.Mount{{Destination: "/m", Type: "tmpfs", Options: append(slices.Clone(mountFlags[3:]), "size=1m", "tmpcopyup")}}
+		s.Mounts = []specs.Mount{{Destination: "/m", Type: "tmpfs", Options: append(slices.Clone(mountFlags[3:]), "size=1m", "tmpcopyup", "shared")}}
 	})
 }
 
@@ -245,6 +245,7 @@ func TestGuestDevices(t *testing.T) {
 			{Path: "/dev/data", Type: "b", Major: 7, Minor: 3},
 			{Path: "/dev/again", Type: "b", Major: 7, Minor: 3},
 			{Path: "/dev/rw", Type: "b", Major: 7, Minor: 4},
+			{Path: "/dev/line", Type: "p"},
 		}
 		s.Linux.Resources = &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
 			{Access: "rwm"},
@@ -253,7 +254,7 @@ func TestGuestDevices(t *testing.T) {
 			{Allow: true, Type: "b", Major: new(int64(7)), Minor: new(int64(4)), Access: "rwm"},
 		}}
 	})
-	if len(plan.Spec.Linux.Devices) != 5 {
+	if len(plan.Spec.Linux.Devices) != 6 {
 		t.Errorf("got %+v", plan.Spec.Linux.Devices)
 	}
 	want := []BlockDevice{{Major: 7, Minor: 3, ReadOnly: true}, {Major: 7, Minor: 4}}
