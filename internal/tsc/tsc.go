@@ -37,7 +37,7 @@ func measure() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	time.Sleep(window)
+	<-time.After(window)
 	second, err := read()
 	if err != nil {
 		return 0, err

@@ -16,7 +16,7 @@ func TestKHz(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(20 * window)
+	<-time.After(20 * window)
 	second, err := read()
 	if err != nil {
 		t.Fatal(err)

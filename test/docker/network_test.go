@@ -20,15 +20,23 @@ func newNetwork(t *testing.T, name, subnet string) {
 
 const server = `echo hello >/tmp/index.html; echo ready; exec httpd -f -p 80 -h /tmp`
 
+// askByTCP asks Docker's name server for the address of "web" over TCP, and prints
+// the answer as hexadecimal digits: busybox's own programs ask over UDP alone.
+const askByTCP = `printf '\000\025\000\007\001\000\000\001\000\000\000\000\000\000\003web\000\000\001\000\001' | nc -w 10 127.0.0.11 53 | hexdump -v -e '1/1 "%02x"'`
+
 // TestPair has two containers as Compose makes them: one finds the other by its
 // name, and by the name of its service.
 func TestPair(t *testing.T) {
 	newNetwork(t, "pair", "10.93.0.0/24")
 	docker.Start(t, []string{"--name", "pair-web-1", "--network", "pair", "--network-alias", "web", "--publish", "8093:80"}, image, server)
 	got := docker.Must(t, "run", "--rm", "--network", "pair", image, "sh", "-c",
-		`cat /etc/resolv.conf; for name in web pair-web-1; do wget -q -O - http://$name/index.html; done; nslookup nobody.invalid 127.0.0.11 || echo none`)
+		`cat /etc/resolv.conf; for name in web pair-web-1; do wget -q -O - http://$name/index.html; done; nslookup nobody.invalid 127.0.0.11 || echo none; `+askByTCP)
 	if !strings.Contains(got, "nameserver 127.0.0.11") || strings.Count(got, "hello") != 2 || !strings.Contains(got, "none") {
 		t.Errorf("the other container says %q", got)
+	}
+	// An address of four bytes: 10.93.0.2.
+	if !strings.HasSuffix(got, "00040a5d0002") {
+		t.Errorf("over TCP the name server says %q", got)
 	}
 	// From here it goes by the address of the bridge.
 	enclave.Serves(t, "http://10.93.0.1:8093/index.html", "hello\n")
