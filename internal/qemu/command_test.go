@@ -175,3 +175,11 @@ func TestCheckDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestFreezeOfOthers refuses a machine whose files' numbers are not known.
+func TestFreezeOfOthers(t *testing.T) {
+	m := &Machine{spec: vmm.MachineSpec{Name: "claimed"}}
+	if err := m.Freeze(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), `machine "claimed": it was not started by this process`) {
+		t.Errorf("it ends with %v", err)
+	}
+}
