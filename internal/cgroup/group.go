@@ -108,6 +108,37 @@ func (g *Group) Add(pid int) error {
 	return nil
 }
 
+// Forsake moves this process to the top of each hierarchy in which the group has
+// no directory, like that for devices: whoever has started the process may want to
+// remove the cgroup in which that was, and kills what keeps it from that.
+func (g *Group) Forsake() error {
+	if g == nil {
+		return nil
+	}
+	mounted, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	for _, h := range mounted {
+		if g.isIn(h) {
+			continue
+		}
+		if err := cgroups.WriteCgroupProc(h.mountpoint, os.Getpid()); err != nil && !errors.Is(err, unix.EROFS) {
+			return fmt.Errorf("leave a cgroup of whoever has started this process: %w", err)
+		}
+	}
+	return nil
+}
+
+func (g *Group) isIn(h hierarchy) bool {
+	for dir := range g.homes {
+		if below(dir, h.mountpoint) {
+			return true
+		}
+	}
+	return false
+}
+
 // Set replaces the limits.
 func (g *Group) Set(l Limits) error {
 	if g == nil {

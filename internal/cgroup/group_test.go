@@ -141,6 +141,36 @@ func TestLeaveTakesAllAlong(t *testing.T) {
 	}
 }
 
+// TestForsake has this process in a cgroup of a hierarchy that no group joins.
+func TestForsake(t *testing.T) {
+	const devices = "/sys/fs/cgroup/devices"
+	if !cgroups.PathExists(filepath.Join(devices, "cgroup.procs")) {
+		t.Skip("there is no such hierarchy in version 2")
+	}
+	p := place(t)
+	starter := filepath.Join(devices, p.Path+"-starter")
+	if err := errors.Join(os.MkdirAll(starter, 0o755), cgroups.WriteCgroupProc(starter, os.Getpid())); err != nil {
+		t.Fatal(err)
+	}
+	g := enter(t, p)
+	if !strings.Contains(own(t), ":devices:"+p.Path+"-starter\n") {
+		t.Fatalf("this process is in\n%s", own(t))
+	}
+	if err := g.Forsake(); err != nil {
+		t.Fatal(err)
+	}
+	if in := own(t); strings.Contains(in, ":devices:"+p.Path) || !strings.Contains(in, ":pids:"+p.Path+"\n") {
+		t.Errorf("this process is in\n%s", in)
+	}
+	if err := os.Remove(starter); err != nil {
+		t.Error(err)
+	}
+	_ = os.Remove(filepath.Dir(starter))
+	if err := (*Group)(nil).Forsake(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestBring has a process join this one that was started somewhere else.
 func TestBring(t *testing.T) {
 	cmd := exec.Command("sleep", "infinity")

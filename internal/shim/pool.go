@@ -104,7 +104,7 @@ func ownCgroup(cfg config.Config, place *pool.Place) error {
 			slog.Error("leave the pool's cgroup", "error", err)
 		}
 	}
-	return nil
+	return group.Forsake()
 }
 
 // PoolKind is the kind of the machine that a container of one image is started
