@@ -33,7 +33,8 @@ func wrappers() error {
 }
 
 // TestPool has the first pod of a kind start a keeper, whose machines serve the
-// pods after it: their network, and two containers.
+// pods after it: their network, and two containers. It lives on although CRI-O ends
+// all that it finds in the cgroup of that pod's monitor.
 func TestPool(t *testing.T) {
 	each(t, func(t *testing.T, kind string) {
 		pool := suite.NewPool(t, poolConfig())
@@ -50,6 +51,5 @@ func TestPool(t *testing.T) {
 			enclave.Serves(t, "http://"+address+"/index.html", fmt.Sprintf("hello %d\n", i))
 			p.remove()
 		})
-		enclave.Gone(t, "the pods' cgroups", "/sys/fs/cgroup/*/pods/*/cgroup.procs")
 	})
 }
