@@ -3,6 +3,7 @@ package oci
 import (
 	"bytes"
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"os/exec"
@@ -90,7 +91,11 @@ func validate(t *testing.T, dir, name string) (end, said string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(dir, "programs", name))
 	cmd.Dir = place
-	cmd.Env = append(os.Environ(), "RUNTIME="+filepath.Join(suite.bin, "dougong"), "DOUGONG_CONFIG="+suite.config)
+	// Not all of them remove their bundles, which users of other ids must get to.
+	if err := errors.Join(os.Chmod(place, 0o755), os.Chmod(filepath.Dir(place), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Env = append(os.Environ(), "TMPDIR="+place, "RUNTIME="+filepath.Join(suite.bin, "dougong"), "DOUGONG_CONFIG="+suite.config)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	var out bytes.Buffer
