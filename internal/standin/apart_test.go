@@ -89,6 +89,26 @@ func TestLeftWithUsers(t *testing.T) {
 	}
 }
 
+// TestLeftWithUsersThatGetNowhere has a root directory below one that is for the
+// host's root alone.
+func TestLeftWithUsersThatGetNowhere(t *testing.T) {
+	needRoot(t)
+	root := filepath.Join(t.TempDir(), "closed", "root")
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 70000, Size: 1000}}
+	l, err := Spec{Args: []string{"sleep"}, Root: root, Apart: true, Net: NewNet, UID: 70033, GID: 70044, Users: &Users{UIDs: ids, GIDs: ids}}.Leave("/proc/self/exe", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Kill)
+	apart(t, l.PID(), "cgroup", "ipc", "mnt", "net", "pid", "uts")
+	if status := of(t, l.PID(), "status"); !strings.Contains(status, "Uid:\t70033\t70033") {
+		t.Errorf("its user is another:\n%s", status)
+	}
+}
+
 func TestUsersOf(t *testing.T) {
 	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 10}}
 	for name, tt := range map[string]struct {

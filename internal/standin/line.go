@@ -29,8 +29,18 @@ type Left struct {
 }
 
 // Leave starts program as a stand-in. With a terminal it leads a session of
-// which that is the controlling terminal.
+// which that is the controlling terminal. Where Users have no way to the root
+// directory, which what it stands for does not need, it goes without them.
 func (s Spec) Leave(program string, terminal *os.File) (*Left, error) {
+	left, err := s.leave(program, terminal)
+	if err != nil && s.Users != nil {
+		s.Users = nil
+		return s.leave(program, terminal)
+	}
+	return left, err
+}
+
+func (s Spec) leave(program string, terminal *os.File) (*Left, error) {
 	s.Lined = true
 	how, err := json.Marshal(s)
 	if err != nil {
