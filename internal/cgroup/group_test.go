@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/cgroups"
+
+	"dougong.dev/dougong/internal/hosttest"
 )
 
 // TestMain makes room for the tests where they run in a container of cgroup
@@ -50,6 +52,7 @@ func place(t *testing.T) Place {
 	if os.Geteuid() != 0 {
 		t.Skip("only root may make cgroups")
 	}
+	hosttest.NeedCgroups(t)
 	p := Place{Path: fmt.Sprintf("/dougong-test-%d/%s", os.Getpid(), t.Name())}
 	t.Cleanup(func() {
 		g, err := newGroup(p, "")
@@ -75,7 +78,7 @@ func enter(t *testing.T, p Place) *Group {
 		t.Fatal(err)
 	}
 	if g == nil {
-		t.Skip("there are no cgroups here that can be changed")
+		t.Fatal("no cgroup was made, though cgroups can be changed here")
 	}
 	t.Cleanup(func() {
 		if err := g.Leave(); err != nil {
@@ -206,7 +209,7 @@ func value(t *testing.T, g *Group, controller, v1, v2 string) string {
 	}
 	data, err := os.ReadFile(filepath.Join(g.manager.Path(controller), name))
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("no controller %s here", controller)
+		hosttest.NeedController(t, controller)
 	}
 	if err != nil {
 		t.Fatal(err)

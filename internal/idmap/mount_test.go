@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"dougong.dev/dougong/internal/hosttest"
 )
 
 func needRoot(t *testing.T) {
@@ -53,16 +55,12 @@ func owner(t *testing.T, tree *os.File, name string) [2]uint32 {
 	return [2]uint32{st.Uid, st.Gid}
 }
 
-// mapped is a copy of a directory's mount with its owners mapped; a file system
-// that has no such thing skips the test.
+// mapped is a copy of a directory's mount with its owners mapped.
 func mapped(t *testing.T, dir string, m Map) *os.File {
 	t.Helper()
+	hosttest.NeedMappedOwners(t, dir)
 	tree := copyOf(t, dir)
-	err := Set(tree, namespace(t, m), false)
-	if errdefs.IsNotImplemented(err) {
-		t.Skip(err)
-	}
-	check(t, err)
+	check(t, Set(tree, namespace(t, m), false))
 	return tree
 }
 

@@ -35,7 +35,7 @@ func config(t *testing.T) Config {
 	}
 	binary, err := Find("")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	return Config{Binary: binary, Dir: t.TempDir(), RunDir: t.TempDir(), Cache: "auto"}
 }
@@ -124,7 +124,7 @@ func children(t *testing.T, pid int) []int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	var all []int
 	for text := range strings.FieldsSeq(string(data)) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"dougong.dev/dougong/internal/hosttest"
 )
 
 // cgroupDirs are the directories of a cgroup, of version 1 and 2.
@@ -46,11 +48,12 @@ func testCgroup(t *testing.T, d *daemon, name string) string {
 // TestCgroup has the sandbox's processes in the cgroup that the spec names,
 // with the container's limits and what a machine takes beside.
 func TestCgroup(t *testing.T) {
+	hosttest.NeedCgroups(t)
 	each(t, func(t *testing.T, d *daemon) {
 		path := testCgroup(t, d, "limited")
 		d.detach(t, "limited", []string{"--cgroup", path, "--cpu-quota", "50000", "--cpu-period", "100000", "--memory-limit", "100000000"}, "sleep", "1000")
 		if len(cgroupDirs(path)) == 0 {
-			t.Skip("there are no cgroups here that can be changed")
+			t.Fatal("there is no cgroup, though cgroups can be changed here")
 		}
 		for _, kind := range []string{"containerd-shim-dougong-v2", "qemu-system", "virtiofsd", standIn} {
 			for _, pid := range d.processes(kind) {
@@ -71,6 +74,7 @@ func TestCgroup(t *testing.T) {
 // TestCgroupOfKilled has containerd's clean-up remove what a sandbox process
 // could not. The name is systemd's, which is a path where systemd does not run.
 func TestCgroupOfKilled(t *testing.T) {
+	hosttest.NeedCgroups(t)
 	newest(t, func(t *testing.T, d *daemon) {
 		if _, err := os.Stat("/run/systemd/system"); err == nil {
 			t.Skip("systemd makes the cgroup here, and removes it")
@@ -83,7 +87,7 @@ func TestCgroupOfKilled(t *testing.T) {
 			}
 		})
 		if len(cgroupDirs(path+"/ctr-killed.scope")) == 0 {
-			t.Skip("there are no cgroups here that can be changed")
+			t.Fatal("there is no cgroup, though cgroups can be changed here")
 		}
 		d.signal(t, "containerd-shim-dougong-v2", syscall.SIGKILL)
 		eventually(t, "the task ends", func() bool { return d.status(t, "killed") != "RUNNING" })

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"dougong.dev/dougong/internal/hosttest"
 )
 
 // cgroup is below which an installation has the cgroups of its sandboxes.
@@ -60,10 +62,11 @@ func cgroupFile(pid int, controller, v1, v2 string) string {
 // TestHostCgroup looks where the processes of a sandbox are on the host, and
 // what they may take there.
 func TestHostCgroup(t *testing.T) {
+	hosttest.NeedCgroups(t)
 	in := install(t, "cgroup.overhead_millicpus=150")
 	id := strings.TrimSpace(in.must("run", "-d", "--cpus", "0.5", "-v", in.mkdir("share")+":/share", busybox(), "sleep", "1000"))
 	if len(in.cgroups()) == 0 {
-		t.Skip("there are no cgroups here that can be changed")
+		t.Fatal("there is no cgroup, though cgroups can be changed here")
 	}
 	want := in.cgroup() + "/" + id
 	for _, kind := range []string{"shim", "qemu", "virtiofsd"} {
@@ -91,11 +94,12 @@ func TestHostCgroup(t *testing.T) {
 // TestHostCgroupAfterKill has the next command remove what a sandbox process
 // could not.
 func TestHostCgroupAfterKill(t *testing.T) {
+	hosttest.NeedCgroups(t)
 	in := install(t)
 	in.must("run", "-d", "--name", "box", busybox(), "sleep", "1000")
 	pid := in.one("shim").pid
 	if len(in.cgroups()) == 0 {
-		t.Skip("there are no cgroups here that can be changed")
+		t.Fatal("there is no cgroup, though cgroups can be changed here")
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
